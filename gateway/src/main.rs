@@ -1,0 +1,2 @@
+//! The `risiti` binary.
+fn main() {}
