@@ -1,0 +1,173 @@
+//! What the gateway is told, as plain typed data.
+//!
+//! Promises: every field holds a value that has passed validation when it came
+//! from [`Config::load`]; every field but `kafka.bootstrap` has a default, which
+//! stands here and nowhere else. Never: parsing, files or environment.
+
+mod cluster;
+mod mqtt;
+mod route;
+mod store;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+pub use cluster::{Bootstrap, Cluster, Compression, Mechanism, Mode, Protocol, Security};
+pub use mqtt::{Mqtt, MqttLimits};
+pub use route::{Format, Key, Route};
+pub use store::Store;
+
+/// The name by which a route refers to `[kafka]`.
+pub const DEFAULT_CLUSTER: &str = "default";
+
+/// Everything a gateway is told: one TOML file, overridden by the environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[gateway]`: who this gateway is and where it keeps its data.
+    pub gateway: Gateway,
+    /// `[mqtt]`: the listener for terminals and other MQTT clients.
+    pub mqtt: Mqtt,
+    /// `[terminals]`: the topics of a terminal.
+    pub terminals: Terminals,
+    /// `[store]`: how much disk, and how it is divided.
+    pub store: Store,
+    /// `[kafka]`: the cluster named `default`.
+    pub kafka: Cluster,
+    /// `[clusters.NAME]`: further clusters by name; never holds `default`.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// `[[routes]]`: which MQTT topics go where; the first that matches wins.
+    /// Never empty: without any in the file it is [`Route::records`].
+    pub routes: Vec<Route>,
+    /// `[admin]`: health, metrics.
+    pub admin: Admin,
+    /// `[log]`: what is logged and how it is written.
+    pub log: Log,
+}
+
+impl Config {
+    /// The configuration with every default and this default cluster.
+    #[must_use]
+    pub fn new(bootstrap: Bootstrap) -> Self {
+        let kafka = Cluster::new(bootstrap);
+        let terminals = Terminals::default();
+        Self {
+            gateway: Gateway::default(),
+            mqtt: Mqtt::default(),
+            routes: vec![Route::records(&terminals)],
+            terminals,
+            store: Store::for_bootstrap(&kafka.bootstrap),
+            kafka,
+            clusters: BTreeMap::new(),
+            admin: Admin::default(),
+            log: Log::default(),
+        }
+    }
+
+    /// The cluster of that name; `default` is `[kafka]`.
+    #[must_use]
+    pub fn cluster(&self, name: &str) -> Option<&Cluster> {
+        if name == DEFAULT_CLUSTER {
+            Some(&self.kafka)
+        } else {
+            self.clusters.get(name)
+        }
+    }
+
+    /// Every cluster with its name, `default` first, the others by name.
+    pub fn all_clusters(&self) -> impl Iterator<Item = (&str, &Cluster)> {
+        std::iter::once((DEFAULT_CLUSTER, &self.kafka)).chain(
+            self.clusters
+                .iter()
+                .map(|(name, cluster)| (name.as_str(), cluster)),
+        )
+    }
+}
+
+/// `[gateway]`: who this gateway is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its name, unique among all gateways that write to the same Kafka
+    /// cluster (it fences its own former self by it): `[a-z0-9-]{1,64}`.
+    pub id: String,
+    /// The directory that holds the store. On a disk, not a tmpfs.
+    pub data_dir: PathBuf,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            id: "gw-1".into(),
+            data_dir: PathBuf::from("/var/lib/risiti"),
+        }
+    }
+}
+
+/// `[terminals]`: a terminal's own topics. Each template holds `{id}` once, as
+/// a whole level; it stands for the terminal's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terminals {
+    /// Where a terminal publishes its records.
+    pub records: String,
+    /// Where a terminal takes its receipts.
+    pub receipts: String,
+    /// Where a terminal's state stands, retained, with its will.
+    pub status: String,
+}
+
+impl Default for Terminals {
+    fn default() -> Self {
+        Self {
+            records: "t/{id}/records".into(),
+            receipts: "t/{id}/receipts".into(),
+            status: "t/{id}/status".into(),
+        }
+    }
+}
+
+/// `[admin]`: the HTTP listener for health and metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Allows a listener that others on the network can reach: there is no
+    /// authentication on it.
+    pub insecure: bool,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9180)),
+            insecure: false,
+        }
+    }
+}
+
+/// `[log]`: what is logged, to standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// A `tracing_subscriber::EnvFilter` string: `info`, or
+    /// `info,risiti_mqtt=debug`.
+    pub level: String,
+    /// How a line is written.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// `log.format`: how a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `text`: for people.
+    Text,
+    /// `json`: one object a line, for machines.
+    Json,
+}
