@@ -1,0 +1,384 @@
+/* Between a process and its disk: records, fails or delays file operations.
+ *
+ * Loaded with LD_PRELOAD. It sees every file operation that goes through libc
+ * below one directory (RISITI_SHIM_ROOT) and
+ *   - appends it to a log (RISITI_SHIM_LOG), in an order that really happened;
+ *   - fails it when the control file (RISITI_SHIM_CONTROL) says so;
+ *   - delays fsync and fdatasync by as long as the control file says, now.
+ * One file (RISITI_SHIM_WITNESS) is recorded but never failed or delayed: what
+ * is written there is what the outside world was told.
+ *
+ * It never invents a success, never touches a file outside the root, and says
+ * UNSUPPORTED in the log when something is done that it can't record (shared
+ * writable mappings, hard links): the reader of the log refuses such a log.
+ *
+ * Why C: interposing libc means exporting its symbols with raw pointers, which
+ * is unsafe by nature; the workspace forbids unsafe Rust. Real operations are
+ * made by syscall(2), so nothing is looked up and nothing recurses. A process
+ * that makes raw system calls itself (rustix without `use-libc`) is not seen;
+ * the replay test compares the recording with the directory to notice that.
+ *
+ * Log entry, little endian, version 1:
+ *   offset size
+ *        0    4  magic "RSH1"
+ *        4    4  kind (enum kind)
+ *        8    8  inode
+ *       16    8  offset (WRITE), new size (SETLEN), else 0
+ *       24    8  length of the data that follows the paths (WRITE), else 0
+ *       32    4  length of path a (below the root, no leading slash)
+ *       36    4  length of path b (RENAME: the new name)
+ *       40       path a, path b, data
+ *
+ * Control file, 64-bit words, native endian; the test writes 0..7, the shim 8..10:
+ *   0 magic  1 sync_delay_ms  2 fault_classes  3 fault_first (1-based, 0: none)
+ *   4 fault_count  5 fault_errno  6 fault_torn  7 sync_skip
+ *   8 matching operations seen  9 faults injected  10 syncs done
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+enum kind { CREATE = 1, MKDIR, RENAME, UNLINK, RMDIR, WRITE, SETLEN,
+            SYNC_BEGIN, SYNC_END, SYNC_FAIL, UNSUPPORTED, START };
+enum class { C_OPEN = 1, C_WRITE = 2, C_SYNC = 4, C_META = 8, C_RANGE = 16 };
+
+struct control {
+    uint64_t magic;
+    _Atomic uint64_t sync_delay_ms, classes, first, count, error, torn, sync_skip;
+    _Atomic uint64_t seen, injected, syncs;
+};
+#define FDS_MAX 65536 /* more descriptors than any test opens; above: not seen */
+enum { F_UNSEEN = 0, F_SEEN = 1, F_WITNESS = 2 };
+struct entry { uint32_t magic, kind; uint64_t ino, offset, length; uint32_t a, b; };
+
+static struct control no_control, *control = &no_control;
+static atomic_uchar fds[FDS_MAX];
+static char root[PATH_MAX], witness[PATH_MAX];
+static size_t root_len;
+static int log_fd = -1;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+__attribute__((constructor)) static void begin(void) {
+    const char *r = getenv("RISITI_SHIM_ROOT"), *l = getenv("RISITI_SHIM_LOG"),
+               *c = getenv("RISITI_SHIM_CONTROL"), *w = getenv("RISITI_SHIM_WITNESS");
+    if (!r || strlen(r) >= sizeof root) return;
+    if (w && strlen(w) < sizeof witness) strcpy(witness, w);
+    if (c) {
+        int fd = syscall(SYS_openat, AT_FDCWD, c, O_RDWR | O_CLOEXEC, 0);
+        void *p = fd < 0 ? MAP_FAILED : (void *)syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED) { perror("shim: control file"); _exit(97); }
+        control = p;
+    }
+    if (l) {
+        log_fd = syscall(SYS_openat, AT_FDCWD, l, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+        if (log_fd < 0) { perror("shim: log"); _exit(97); }
+        int high = syscall(SYS_fcntl, log_fd, F_DUPFD_CLOEXEC, 900); /* out of the way */
+        if (high >= 0) { syscall(SYS_close, log_fd); log_fd = high; }
+    }
+    strcpy(root, r);
+    root_len = strlen(root);
+    struct stat s;
+    struct entry e = { 0x31485352, START, 0, 0, 0, 0, 0 };
+    if (stat(root, &s) == 0) e.ino = s.st_ino;
+    if (log_fd >= 0 && syscall(SYS_write, log_fd, &e, sizeof e) < 0) _exit(97);
+}
+
+/* Absolute, without "." and ".." and double slashes; 1 if below the root. */
+static int below(int dirfd, const char *path, char *out) {
+    char joined[2 * PATH_MAX];
+    if (!root_len || !path) return 0;
+    if (path[0] == '/') {
+        snprintf(joined, sizeof joined, "%s", path);
+    } else {
+        char base[PATH_MAX], link[64];
+        if (dirfd == AT_FDCWD) {
+            if (!getcwd(base, sizeof base)) return 0;
+        } else {
+            snprintf(link, sizeof link, "/proc/self/fd/%d", dirfd);
+            ssize_t n = readlink(link, base, sizeof base - 1);
+            if (n < 0) return 0;
+            base[n] = 0;
+        }
+        snprintf(joined, sizeof joined, "%s/%s", base, path);
+    }
+    size_t n = 0;
+    for (char *save, *part = strtok_r(joined, "/", &save); part; part = strtok_r(NULL, "/", &save)) {
+        if (!strcmp(part, ".")) continue;
+        if (!strcmp(part, "..")) { while (n && out[--n] != '/') {} continue; }
+        if (n + strlen(part) + 2 > PATH_MAX) return 0;
+        out[n++] = '/';
+        strcpy(out + n, part);
+        n += strlen(part);
+    }
+    out[n] = 0;
+    return !strncmp(out, root, root_len) && (out[root_len] == '/' || !out[root_len]);
+}
+
+static const char *inside(const char *absolute) {
+    return absolute + root_len + (absolute[root_len] == '/');
+}
+static int is_witness(const char *absolute) { return witness[0] && !strcmp(absolute, witness); }
+static int kind_of(int fd) { return fd >= 0 && fd < FDS_MAX ? fds[fd] : F_UNSEEN; }
+static void set_kind(int fd, int kind) { if (fd >= 0 && fd < FDS_MAX) fds[fd] = kind; }
+static uint64_t ino_of(int fd) { struct stat s; return fstat(fd, &s) ? 0 : s.st_ino; }
+
+/* The lock is held, so log order is the order in which things happened. */
+static void record(enum kind kind, uint64_t ino, uint64_t offset, const char *a, const char *b,
+                   const struct iovec *data, int parts, size_t length) {
+    if (log_fd < 0) return;
+    int saved = errno;
+    struct entry e = { 0x31485352, kind, ino, offset, length, a ? strlen(a) : 0, b ? strlen(b) : 0 };
+    struct iovec v[3 + 64] = { { &e, sizeof e }, { (void *)a, e.a }, { (void *)b, e.b } };
+    int n = 3;
+    for (size_t left = length; left && parts-- > 0 && n < 67; data++) {
+        size_t take = data->iov_len < left ? data->iov_len : left;
+        v[n++] = (struct iovec){ data->iov_base, take };
+        left -= take;
+    }
+    ssize_t all = 0;
+    for (int i = 0; i < n; i++) all += v[i].iov_len;
+    if (syscall(SYS_writev, log_fd, v, n) != all) { perror("shim: log"); _exit(97); }
+    errno = saved;
+}
+
+/* 1 (and errno) if this operation is to fail. */
+static int fault(unsigned class) {
+    if (!root_len || !(control->classes & class)) return 0;
+    uint64_t nth = atomic_fetch_add(&control->seen, 1) + 1, first = control->first;
+    if (!first || nth < first || nth - first >= control->count) return 0;
+    atomic_fetch_add(&control->injected, 1);
+    errno = control->error;
+    return 1;
+}
+
+/* ---- open ---- */
+static int do_open(int dirfd, const char *path, int flags, mode_t mode) {
+    char at[PATH_MAX];
+    if (!below(dirfd, path, at)) {
+        int fd = syscall(SYS_openat, dirfd, path, flags, mode);
+        set_kind(fd, F_UNSEEN);
+        return fd;
+    }
+    int wit = is_witness(at);
+    if (!wit && fault(C_OPEN)) return -1;
+    pthread_mutex_lock(&lock);
+    struct stat before, after;
+    int existed = !syscall(SYS_newfstatat, AT_FDCWD, at, &before, 0);
+    int fd = syscall(SYS_openat, dirfd, path, flags, mode);
+    if (fd >= 0) {
+        set_kind(fd, wit ? F_WITNESS : F_SEEN);
+        fstat(fd, &after);
+        if ((flags & O_TMPFILE) == O_TMPFILE) record(UNSUPPORTED, 0, 0, "O_TMPFILE", 0, 0, 0, 0);
+        else if (!existed) record(CREATE, after.st_ino, 0, inside(at), 0, 0, 0, 0);
+        else if ((flags & O_TRUNC) && before.st_size) record(SETLEN, after.st_ino, 0, 0, 0, 0, 0, 0);
+    }
+    pthread_mutex_unlock(&lock);
+    return fd;
+}
+#define MODE(flags) \
+    mode_t mode = 0; \
+    if ((flags) & (O_CREAT | O_TMPFILE)) { va_list l; va_start(l, flags); mode = va_arg(l, int); va_end(l); }
+int open(const char *p, int flags, ...) { MODE(flags) return do_open(AT_FDCWD, p, flags, mode); }
+int open64(const char *p, int flags, ...) { MODE(flags) return do_open(AT_FDCWD, p, flags, mode); }
+int openat(int d, const char *p, int flags, ...) { MODE(flags) return do_open(d, p, flags, mode); }
+int openat64(int d, const char *p, int flags, ...) { MODE(flags) return do_open(d, p, flags, mode); }
+int creat(const char *p, mode_t m) { return do_open(AT_FDCWD, p, O_CREAT | O_WRONLY | O_TRUNC, m); }
+int creat64(const char *p, mode_t m) { return creat(p, m); }
+
+/* ---- descriptors ---- */
+int close(int fd) { set_kind(fd, F_UNSEEN); return syscall(SYS_close, fd); }
+static int copied(int from, int to) { if (to >= 0) set_kind(to, kind_of(from)); return to; }
+int dup(int fd) { return copied(fd, syscall(SYS_dup, fd)); }
+int dup3(int fd, int to, int flags) { return copied(fd, syscall(SYS_dup3, fd, to, flags)); }
+int dup2(int fd, int to) { return fd == to ? to : dup3(fd, to, 0); }
+static int do_fcntl(int fd, int cmd, void *arg) {
+    int r = syscall(SYS_fcntl, fd, cmd, arg);
+    return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? copied(fd, r) : r;
+}
+int fcntl(int fd, int cmd, ...) { va_list l; va_start(l, cmd); void *a = va_arg(l, void *); va_end(l); return do_fcntl(fd, cmd, a); }
+int fcntl64(int fd, int cmd, ...) { va_list l; va_start(l, cmd); void *a = va_arg(l, void *); va_end(l); return do_fcntl(fd, cmd, a); }
+
+/* ---- write ---- */
+static ssize_t raw_write(int fd, const struct iovec *v, int n, off64_t at) {
+    if (at < 0) return n == 1 ? syscall(SYS_write, fd, v->iov_base, v->iov_len) : syscall(SYS_writev, fd, v, n);
+    return n == 1 ? syscall(SYS_pwrite64, fd, v->iov_base, v->iov_len, at) : syscall(SYS_pwritev, fd, v, n, at, 0);
+}
+static ssize_t do_write(int fd, const struct iovec *v, int n, off64_t at) {
+    int seen = kind_of(fd);
+    if (!seen) return raw_write(fd, v, n, at);
+    struct iovec half;
+    int broken = 0;
+    if (seen == F_SEEN && fault(C_WRITE)) {
+        /* A failed write may have left part of its bytes in the file. */
+        if (!control->torn || n < 1 || v->iov_len < 2) return -1;
+        broken = errno;
+        half = (struct iovec){ v->iov_base, v->iov_len / 2 };
+        v = &half;
+        n = 1;
+    }
+    if (n > 64) n = 64; /* a short write: the caller goes on */
+    pthread_mutex_lock(&lock);
+    ssize_t done = raw_write(fd, v, n, at);
+    if (done > 0) {
+        off64_t from = at;
+        if (at < 0) from = syscall(SYS_lseek, fd, 0, SEEK_CUR) - done;
+        else if (syscall(SYS_fcntl, fd, F_GETFL) & O_APPEND) { struct stat s; fstat(fd, &s); from = s.st_size - done; }
+        record(WRITE, ino_of(fd), from, 0, 0, v, n, done);
+    }
+    pthread_mutex_unlock(&lock);
+    if (broken) { errno = broken; return -1; }
+    return done;
+}
+#define ONE(b, n) (&(struct iovec){ (void *)(b), (n) }), 1
+ssize_t write(int fd, const void *b, size_t n) { return do_write(fd, ONE(b, n), -1); }
+ssize_t pwrite(int fd, const void *b, size_t n, off_t at) { return do_write(fd, ONE(b, n), at); }
+ssize_t pwrite64(int fd, const void *b, size_t n, off64_t at) { return do_write(fd, ONE(b, n), at); }
+ssize_t writev(int fd, const struct iovec *v, int n) { return do_write(fd, v, n, -1); }
+ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at) { return do_write(fd, v, n, at); }
+ssize_t pwritev64(int fd, const struct iovec *v, int n, off64_t at) { return do_write(fd, v, n, at); }
+ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t at, int f) { (void)f; return do_write(fd, v, n, at); }
+ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t at, int f) { (void)f; return do_write(fd, v, n, at); }
+
+/* In-kernel copies are refused for seen files; callers fall back to write. */
+#define REFUSE(fd, call, code) do { if (kind_of(fd)) { errno = (code); return -1; } return (call); } while (0)
+ssize_t copy_file_range(int i, off64_t *io, int o, off64_t *oo, size_t n, unsigned f) { REFUSE(o, syscall(SYS_copy_file_range, i, io, o, oo, n, f), ENOSYS); }
+ssize_t sendfile(int o, int i, off_t *at, size_t n) { REFUSE(o, syscall(SYS_sendfile, o, i, at, n), EINVAL); }
+ssize_t sendfile64(int o, int i, off64_t *at, size_t n) { REFUSE(o, syscall(SYS_sendfile, o, i, at, n), EINVAL); }
+ssize_t splice(int i, off64_t *io, int o, off64_t *oo, size_t n, unsigned f) { REFUSE(o, syscall(SYS_splice, i, io, o, oo, n, f), EINVAL); }
+
+static void unsupported(const char *what) {
+    pthread_mutex_lock(&lock);
+    record(UNSUPPORTED, 0, 0, what, 0, 0, 0, 0);
+    pthread_mutex_unlock(&lock);
+}
+static void *do_mmap(void *p, size_t n, int prot, int flags, int fd, off64_t at) {
+    if ((prot & PROT_WRITE) && (flags & MAP_SHARED) && kind_of(fd)) unsupported("writable shared mapping");
+    return (void *)syscall(SYS_mmap, p, n, prot, flags, fd, at);
+}
+void *mmap(void *p, size_t n, int prot, int flags, int fd, off_t at) { return do_mmap(p, n, prot, flags, fd, at); }
+void *mmap64(void *p, size_t n, int prot, int flags, int fd, off64_t at) { return do_mmap(p, n, prot, flags, fd, at); }
+
+/* ---- size ---- */
+static int resized(int fd, long r) {
+    struct stat s;
+    if (!r && !fstat(fd, &s)) record(SETLEN, s.st_ino, s.st_size, 0, 0, 0, 0, 0);
+    return r;
+}
+#define SIZED(fd, call) do { \
+        if (!kind_of(fd)) return (call); \
+        if (kind_of(fd) == F_SEEN && fault(C_META)) return -1; \
+        pthread_mutex_lock(&lock); int r = resized(fd, (call)); pthread_mutex_unlock(&lock); return r; \
+    } while (0)
+int ftruncate(int fd, off_t n) { SIZED(fd, syscall(SYS_ftruncate, fd, n)); }
+int ftruncate64(int fd, off64_t n) { SIZED(fd, syscall(SYS_ftruncate, fd, n)); }
+int fallocate(int fd, int mode, off_t at, off_t n) {
+    if (kind_of(fd) && (mode & ~FALLOC_FL_KEEP_SIZE)) unsupported("fallocate that changes data");
+    SIZED(fd, syscall(SYS_fallocate, fd, mode, at, n));
+}
+int fallocate64(int fd, int mode, off64_t at, off64_t n) { return fallocate(fd, mode, at, n); }
+int posix_fallocate(int fd, off_t at, off_t n) { return fallocate(fd, 0, at, n) ? errno : 0; }
+int posix_fallocate64(int fd, off64_t at, off64_t n) { return posix_fallocate(fd, at, n); }
+int truncate(const char *path, off_t n) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC), r = fd < 0 ? -1 : ftruncate(fd, n), saved = errno;
+    if (fd >= 0) close(fd);
+    errno = saved;
+    return r;
+}
+int truncate64(const char *path, off64_t n) { return truncate(path, n); }
+
+/* ---- sync: what was written before it began is durable when it ended ---- */
+static int do_sync(int fd, long call) {
+    int seen = kind_of(fd);
+    if (!seen) return syscall(call, fd);
+    uint64_t ino = ino_of(fd);
+    pthread_mutex_lock(&lock);
+    record(SYNC_BEGIN, ino, 0, 0, 0, 0, 0, 0);
+    pthread_mutex_unlock(&lock);
+    int broken = seen == F_SEEN && fault(C_SYNC);
+    /* Re-read each millisecond, so that a test can end the delay. */
+    for (uint64_t waited = 0; seen == F_SEEN && waited < control->sync_delay_ms; waited++)
+        nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+    int error = broken ? (int)control->error : 0;
+    if (!broken && !control->sync_skip && syscall(call, fd)) error = errno;
+    pthread_mutex_lock(&lock);
+    record(error ? SYNC_FAIL : SYNC_END, ino, 0, 0, 0, 0, 0, 0);
+    pthread_mutex_unlock(&lock);
+    atomic_fetch_add(&control->syncs, 1);
+    if (error) errno = error;
+    return error ? -1 : 0;
+}
+int fsync(int fd) { return do_sync(fd, SYS_fsync); }
+int fdatasync(int fd) { return do_sync(fd, SYS_fdatasync); }
+/* Makes nothing durable: it neither commits metadata nor flushes the disk's cache. */
+int sync_file_range(int fd, off64_t at, off64_t n, unsigned f) {
+    if (kind_of(fd) == F_SEEN && fault(C_RANGE)) return -1;
+    return kind_of(fd) && control->sync_skip ? 0 : syscall(SYS_sync_file_range, fd, at, n, f);
+}
+int syncfs(int fd) { if (kind_of(fd)) unsupported("syncfs"); return syscall(SYS_syncfs, fd); }
+
+/* ---- names ---- */
+static int do_rename(int d, const char *from, int e, const char *to, unsigned flags) {
+    char a[PATH_MAX], b[PATH_MAX];
+    int ia = below(d, from, a), ib = below(e, to, b);
+    if (!ia && !ib) return syscall(SYS_renameat2, d, from, e, to, flags);
+    if (ia != ib || (flags & ~RENAME_NOREPLACE)) unsupported("rename across the root or exchange");
+    if (fault(C_META)) return -1;
+    pthread_mutex_lock(&lock);
+    int r = syscall(SYS_renameat2, d, from, e, to, flags);
+    if (!r) record(RENAME, 0, 0, inside(a), inside(b), 0, 0, 0);
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+int rename(const char *a, const char *b) { return do_rename(AT_FDCWD, a, AT_FDCWD, b, 0); }
+int renameat(int d, const char *a, int e, const char *b) { return do_rename(d, a, e, b, 0); }
+int renameat2(int d, const char *a, int e, const char *b, unsigned f) { return do_rename(d, a, e, b, f); }
+
+static int do_unlink(int d, const char *path, int flags) {
+    char at[PATH_MAX];
+    if (!below(d, path, at)) return syscall(SYS_unlinkat, d, path, flags);
+    if (fault(C_META)) return -1;
+    pthread_mutex_lock(&lock);
+    int r = syscall(SYS_unlinkat, d, path, flags);
+    if (!r) record(flags & AT_REMOVEDIR ? RMDIR : UNLINK, 0, 0, inside(at), 0, 0, 0, 0);
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+int unlink(const char *p) { return do_unlink(AT_FDCWD, p, 0); }
+int unlinkat(int d, const char *p, int flags) { return do_unlink(d, p, flags); }
+int rmdir(const char *p) { return do_unlink(AT_FDCWD, p, AT_REMOVEDIR); }
+int remove(const char *p) { return unlink(p) && errno == EISDIR ? rmdir(p) : 0; }
+
+static int do_mkdir(int d, const char *path, mode_t mode) {
+    char at[PATH_MAX];
+    if (!below(d, path, at)) return syscall(SYS_mkdirat, d, path, mode);
+    if (fault(C_META)) return -1;
+    pthread_mutex_lock(&lock);
+    int r = syscall(SYS_mkdirat, d, path, mode);
+    struct stat s;
+    if (!r && !stat(at, &s)) record(MKDIR, s.st_ino, 0, inside(at), 0, 0, 0, 0);
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+int mkdir(const char *p, mode_t m) { return do_mkdir(AT_FDCWD, p, m); }
+int mkdirat(int d, const char *p, mode_t m) { return do_mkdir(d, p, m); }
+static int do_link(int d, const char *a, int e, const char *b, int flags) {
+    char at[PATH_MAX];
+    if (below(e, b, at)) unsupported("hard link");
+    return syscall(SYS_linkat, d, a, e, b, flags);
+}
+int link(const char *a, const char *b) { return do_link(AT_FDCWD, a, AT_FDCWD, b, 0); }
+int linkat(int d, const char *a, int e, const char *b, int f) { return do_link(d, a, e, b, f); }

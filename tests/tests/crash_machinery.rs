@@ -1,0 +1,272 @@
+//! The power-cut machinery, on a store that is plainly right and on ones that
+//! plainly aren't: it must pass the first and convict the others.
+
+#![allow(clippy::unwrap_used)] // a test that can't go on has failed
+
+use risiti_tests::crash::{
+    Cut, Errno, Fault, Names, Operations, Recording, Shim, Snapshot, Unsynced,
+};
+use risiti_tests::crash::{scratch, seed};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+struct Toy {
+    home: tempfile::TempDir,
+    recording: Recording,
+}
+
+fn toy(words: &[&str]) -> Toy {
+    let home = tempfile::tempdir_in(scratch()).unwrap();
+    let root = home.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let log = home.path().join("log");
+    let shim = Shim::over(&root).unwrap().recording(&log).witness("told");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crash_toy"));
+    let status = shim
+        .command(command.arg(&root).args(words))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let recording = Recording::load(&log, &Snapshot::default(), "told").unwrap();
+    Toy { home, recording }
+}
+
+/// How many of `images` images lack something that was told to be durable.
+fn losses(toy: &Toy, names: Names, images: usize) -> usize {
+    let mut random = fastrand::Rng::with_seed(seed());
+    let mut losses = 0;
+    for (n, at) in toy
+        .recording
+        .cuts(&mut random, images)
+        .into_iter()
+        .enumerate()
+    {
+        let unsynced = [
+            Unsynced::Dropped,
+            Unsynced::Kept,
+            Unsynced::Torn,
+            Unsynced::Torn,
+        ][n % 4];
+        let cut = Cut {
+            at,
+            unsynced,
+            names,
+            seed: random.u64(..),
+        };
+        let image = toy.home.path().join("image");
+        cut.build(&toy.recording, &image).unwrap();
+        losses += usize::from(!holds(&image, &toy.recording.witnessed(at)));
+        fs::remove_dir_all(&image).unwrap();
+    }
+    losses
+}
+
+fn holds(image: &Path, told: &[u8]) -> bool {
+    let told = String::from_utf8_lossy(told);
+    let highest = told
+        .lines()
+        .last()
+        .map_or(0, |l| l[..1].parse::<u8>().unwrap());
+    told.lines().all(|line| {
+        let (n, i) = line.split_once(' ').unwrap();
+        let (n, i): (u8, u8) = (n.parse().unwrap(), i.parse().unwrap());
+        // Removal of the older ones is under way: either answer is right.
+        if n + 3 <= highest {
+            return true;
+        }
+        let Ok(log) = fs::read(image.join(format!("home-{n}/log"))) else {
+            return false;
+        };
+        let at = 100 + usize::from(i) * 1700;
+        log.get(at..at + 1700)
+            .is_some_and(|r| r[..700] == [i; 700] && r[700..] == [n; 1000])
+    })
+}
+
+fn tree(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = PathBuf::from(path.file_name().unwrap());
+        if path.is_dir() {
+            all.extend(tree(&path).into_iter().map(|(p, b)| (name.join(p), b)));
+            all.insert(name, None);
+        } else {
+            all.insert(name, Some(fs::read(&path).unwrap()));
+        }
+    }
+    all
+}
+
+#[test]
+fn a_cut_after_the_end_with_all_writes_kept_is_the_directory_itself() {
+    let toy = toy(&[]);
+    let cut = Cut {
+        at: toy.recording.ops().len(),
+        unsynced: Unsynced::Kept,
+        names: Names::Strict,
+        seed: 0,
+    };
+    let image = toy.home.path().join("image");
+    cut.build(&toy.recording, &image).unwrap();
+    let mut real = tree(&toy.home.path().join("root"));
+    real.remove(Path::new("told"));
+    assert!(tree(&image) == real);
+}
+
+#[test]
+fn the_same_seed_makes_the_same_image() {
+    let toy = toy(&["forget-sync"]);
+    let at = toy.recording.ops().len() / 2;
+    let image = |name: &str, seed| {
+        let path = toy.home.path().join(name);
+        Cut {
+            at,
+            unsynced: Unsynced::Torn,
+            names: Names::Strict,
+            seed,
+        }
+        .build(&toy.recording, &path)
+        .unwrap();
+        tree(&path)
+    };
+    assert!(image("a", 7) == image("b", 7));
+    assert!((8..18).any(|seed| image(&seed.to_string(), seed) != image(&format!("{seed}-"), 7)));
+}
+
+#[test]
+fn a_right_store_loses_nothing() {
+    let toy = toy(&[]);
+    assert_eq!(losses(&toy, Names::Strict, 150), 0);
+    assert_eq!(losses(&toy, Names::Journaled, 150), 0);
+}
+
+#[test]
+fn a_store_that_forgets_fdatasync_is_convicted() {
+    assert!(losses(&toy(&["forget-sync"]), Names::Strict, 60) > 20);
+}
+
+#[test]
+fn a_store_that_forgets_the_directory_is_convicted_only_where_directories_need_it() {
+    let toy = toy(&["forget-dir-sync"]);
+    assert!(losses(&toy, Names::Strict, 60) > 5);
+    // A journaling file system commits the names with the file's own sync.
+    assert_eq!(losses(&toy, Names::Journaled, 60), 0);
+}
+
+#[test]
+fn a_process_that_dies_and_comes_back_is_one_recording() {
+    let home = tempfile::tempdir_in(scratch()).unwrap();
+    let root = home.path().join("root");
+    fs::create_dir_all(root.join("old")).unwrap();
+    fs::write(root.join("old/file"), b"was here before").unwrap();
+    let before = Snapshot::of(&root).unwrap();
+    let log = home.path().join("log");
+    let shim = Shim::over(&root).unwrap().recording(&log);
+    for script in [
+        "echo one > $0/new; mv $0/old $0/moved",
+        "echo two >> $0/new; echo more >> $0/moved/file; sync $0/new",
+    ] {
+        // The shell is a stranger to the shim: it writes by libc like any other.
+        let mut command = Command::new("sh");
+        assert!(
+            shim.command(command.args(["-c", script]).arg(&root))
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    let recording = Recording::load(&log, &before, "").unwrap();
+    let build = |unsynced, name: &str| {
+        let image = home.path().join(name);
+        Cut {
+            at: recording.ops().len(),
+            unsynced,
+            names: Names::Journaled,
+            seed: 1,
+        }
+        .build(&recording, &image)
+        .unwrap();
+        tree(&image)
+    };
+    assert!(build(Unsynced::Kept, "kept") == tree(&root));
+    let dropped = build(Unsynced::Dropped, "dropped");
+    assert_eq!(
+        dropped[Path::new("new")].as_deref(),
+        Some(&b"one\ntwo\n"[..])
+    );
+    assert_eq!(
+        dropped[Path::new("old/file")].as_deref(),
+        Some(&b"was here before"[..])
+    );
+}
+
+#[test]
+fn the_nth_operation_fails_and_the_count_is_told() {
+    let run = |fault: Fault| {
+        let home = tempfile::tempdir_in(scratch()).unwrap();
+        let shim = Shim::over(home.path()).unwrap().witness("told");
+        shim.fault(fault);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_crash_toy"));
+        let output = shim.command(command.arg(home.path())).output().unwrap();
+        let told = fs::read_to_string(home.path().join("told")).unwrap_or_default();
+        (
+            shim.seen(),
+            shim.injected(),
+            told.lines().count(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let fault = Fault {
+        operations: Operations::SYNC,
+        first: 0,
+        count: 1,
+        errno: Errno::Eio,
+        torn: false,
+    };
+    // Per home: the first file, its directory, the root, 25 records.
+    assert_eq!(run(fault), (6 * 28, 0, 150, String::new()));
+    let (seen, injected, told, error) = run(Fault { first: 14, ..fault });
+    assert_eq!((seen, injected, told), (14, 1, 10));
+    assert!(error.contains("Input/output error"), "{error}");
+    let (_, _, told, error) = run(Fault {
+        operations: Operations::WRITE,
+        first: 2,
+        errno: Errno::Enospc,
+        ..fault
+    });
+    assert_eq!(told, 0);
+    assert!(error.contains("No space left"), "{error}");
+}
+
+#[test]
+fn a_stalled_sync_ends_when_the_test_says_so() {
+    let home = tempfile::tempdir_in(scratch()).unwrap();
+    let shim = Shim::over(home.path()).unwrap().witness("told");
+    shim.delay_syncs_ms(600_000);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crash_toy"));
+    let mut child = shim
+        .command(command.arg(home.path()))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !home.path().join("home-0/log.tmp").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(child.try_wait().unwrap().is_none());
+    assert_eq!(
+        (
+            shim.syncs(),
+            fs::read(home.path().join("told")).unwrap().len()
+        ),
+        (0, 0)
+    );
+    shim.delay_syncs_ms(0);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(shim.syncs(), 6 * 28);
+}
