@@ -1,0 +1,259 @@
+//! What a topic name and a topic filter may look like, and when one matches the other.
+//!
+//! Every rule is from MQTT 5.0, section 4.7. UTF-8 itself (well-formed, without
+//! U+0000) is checked where strings are read.
+
+use bytestring::ByteString;
+
+use crate::Qos;
+
+/// Why a topic name or filter is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// MQTT-4.7.3-1
+    #[error("it is empty")]
+    Empty,
+    /// MQTT-4.7.3-3
+    #[error("it is longer than 65,535 bytes")]
+    TooLong,
+    /// MQTT-4.7.3-2
+    #[error("it contains U+0000")]
+    Null,
+    /// MQTT-4.7.1-1, 4.7.1-2, or a wildcard in a topic name (MQTT-3.3.2-2)
+    #[error("a wildcard stands where none may")]
+    Wildcard,
+    /// MQTT-4.8.2-1, 4.8.2-2
+    #[error("its $share prefix names no proper group and filter")]
+    Share,
+}
+
+/// What one subscription asks for, without the share prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicFilter {
+    /// The group of a shared subscription (`$share/<group>/…`).
+    pub share: Option<ByteString>,
+    /// The filter itself.
+    pub filter: ByteString,
+}
+
+/// What a client wants done about retained messages when it subscribes (MQTT
+/// 5.0, section 3.8.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum RetainHandling {
+    /// Send them, always. The only way of v3.1.1.
+    #[default]
+    Send = 0,
+    /// Send them if the subscription did not exist.
+    SendIfNew = 1,
+    /// Send none.
+    DoNotSend = 2,
+}
+
+/// One subscription of a SUBSCRIBE packet. In v3.1.1 only filter and QoS are the
+/// client's; the rest stands as that version behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// The filter and, if shared, its group.
+    pub filter: TopicFilter,
+    /// The most that is to be delivered.
+    pub qos: Qos,
+    /// Do not send back what this client itself publishes.
+    pub no_local: bool,
+    /// Keep the retain flag as published.
+    pub retain_as_published: bool,
+    /// What about retained messages now.
+    pub retain_handling: RetainHandling,
+    /// The subscription identifier to put on what it delivers; 1..=268,435,455.
+    pub id: Option<u32>,
+}
+
+impl TopicFilter {
+    /// Takes `$share/<group>/<filter>` apart and validates both, or the plain
+    /// filter. `shared_by_rule` (v5) makes a malformed `$share` an error; without
+    /// it (v3.1.1) it is an ordinary filter.
+    pub fn parse(text: ByteString, shared_by_rule: bool) -> Result<Self, FilterError> {
+        validate_filter(&text)?;
+        if let Some(rest) = text.strip_prefix("$share/") {
+            match split_share(rest) {
+                Some((group, filter)) => {
+                    return Ok(Self {
+                        share: Some(text.slice_ref(group)),
+                        filter: text.slice_ref(filter),
+                    });
+                }
+                None if shared_by_rule => return Err(FilterError::Share),
+                None => {}
+            }
+        } else if shared_by_rule && &*text == "$share" {
+            return Err(FilterError::Share);
+        }
+        Ok(Self {
+            share: None,
+            filter: text,
+        })
+    }
+
+    /// A copy that does not hold on to the packet it came in.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        Self {
+            share: self.share.as_deref().map(ByteString::from),
+            filter: ByteString::from(&*self.filter),
+        }
+    }
+}
+
+impl std::fmt::Display for TopicFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.share {
+            Some(group) => write!(f, "$share/{group}/{}", self.filter),
+            None => f.write_str(&self.filter),
+        }
+    }
+}
+
+fn split_share(rest: &str) -> Option<(&str, &str)> {
+    let (group, filter) = rest.split_once('/')?;
+    let proper = !group.is_empty() && !group.contains(['+', '#']) && !filter.is_empty();
+    proper.then_some((group, filter))
+}
+
+/// Whether a PUBLISH may carry it as its topic name.
+pub fn validate_topic(topic: &str) -> Result<(), FilterError> {
+    validate_length(topic)?;
+    for byte in topic.bytes() {
+        match byte {
+            b'+' | b'#' => return Err(FilterError::Wildcard),
+            0 => return Err(FilterError::Null),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a SUBSCRIBE may carry it as a topic filter; `$share` is not looked at.
+pub fn validate_filter(filter: &str) -> Result<(), FilterError> {
+    validate_length(filter)?;
+    let bytes = filter.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        let begins_level = at == 0 || bytes[at - 1] == b'/';
+        let next = bytes.get(at + 1);
+        match byte {
+            0 => return Err(FilterError::Null),
+            b'#' if !begins_level || next.is_some() => return Err(FilterError::Wildcard),
+            b'+' if !begins_level || next.is_some_and(|next| *next != b'/') => {
+                return Err(FilterError::Wildcard);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn validate_length(text: &str) -> Result<(), FilterError> {
+    match text.len() {
+        0 => Err(FilterError::Empty),
+        1..=0xffff => Ok(()),
+        _ => Err(FilterError::TooLong),
+    }
+}
+
+/// Whether the filter (valid, without share prefix) matches the topic. For a
+/// single question; many filters at once are [`FilterTree`](crate::FilterTree)'s.
+pub fn filter_matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false; // MQTT-4.7.2-1
+    }
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        if wanted == "#" {
+            return true; // also when the topic has ended: `a/#` matches `a`
+        }
+        match levels.next() {
+            Some(level) if wanted == "+" || wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &'static str) -> Result<TopicFilter, FilterError> {
+        TopicFilter::parse(ByteString::from_static(text), true)
+    }
+
+    #[test]
+    fn wildcards_stand_alone_in_their_level_and_hash_stands_last() {
+        for good in [
+            "#", "+", "a/#", "+/a/+", "/", "//", "a//b", "/+", "$SYS/#", "a b/ü",
+        ] {
+            assert_eq!(validate_filter(good), Ok(()), "{good}");
+        }
+        for bad in ["a#", "#/a", "a/#/b", "a+", "+a", "a/b+/c", "##", "++"] {
+            assert_eq!(validate_filter(bad), Err(FilterError::Wildcard), "{bad}");
+        }
+        assert_eq!(validate_filter(""), Err(FilterError::Empty));
+        assert_eq!(validate_filter("a\0"), Err(FilterError::Null));
+    }
+
+    #[test]
+    fn a_topic_name_has_no_wildcard() {
+        assert_eq!(validate_topic("/ü/日本"), Ok(()));
+        assert_eq!(validate_topic("a/+"), Err(FilterError::Wildcard));
+        assert_eq!(validate_topic("a#"), Err(FilterError::Wildcard));
+        assert_eq!(validate_topic(""), Err(FilterError::Empty));
+        assert_eq!(
+            validate_topic(&"a".repeat(65_536)),
+            Err(FilterError::TooLong)
+        );
+    }
+
+    #[test]
+    fn a_share_prefix_names_group_and_filter() {
+        let shared = parse("$share/g/a/+").unwrap();
+        assert_eq!(shared.share.as_deref(), Some("g"));
+        assert_eq!(&*shared.filter, "a/+");
+        assert_eq!(shared.to_string(), "$share/g/a/+");
+        assert_eq!(parse("$share/g//").unwrap().filter, "/");
+        for bad in ["$share", "$share/", "$share/g", "$share/g/", "$share//a"] {
+            assert_eq!(parse(bad), Err(FilterError::Share), "{bad}");
+        }
+        for bad in ["$share/+/a", "$share/#"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse("$shared/g/a").unwrap().share, None);
+    }
+
+    #[test]
+    fn the_examples_of_the_standard_match_as_it_says() {
+        for (filter, topic) in [
+            ("sport/tennis/player1/#", "sport/tennis/player1"),
+            (
+                "sport/tennis/player1/#",
+                "sport/tennis/player1/score/wimbledon",
+            ),
+            ("sport/#", "sport"),
+            ("#", "a/b"),
+            ("sport/+", "sport/"),
+            ("+/+", "/finance"),
+            ("/+", "/finance"),
+            ("$SYS/#", "$SYS/monitor/Clients"),
+        ] {
+            assert!(filter_matches(filter, topic), "{filter} {topic}");
+        }
+        for (filter, topic) in [
+            ("sport/+", "sport"),
+            ("+", "/finance"),
+            ("#", "$SYS/a"),
+            ("+/monitor/Clients", "$SYS/monitor/Clients"),
+            ("a/b", "a/B"),
+            ("a", "a/"),
+        ] {
+            assert!(!filter_matches(filter, topic), "{filter} {topic}");
+        }
+    }
+}
