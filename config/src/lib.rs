@@ -7,13 +7,31 @@
 //! (it is passed in).
 
 mod byte_size;
+mod check;
 mod choice;
+mod describe;
+mod document;
+mod environment;
+mod error;
+pub mod filter;
+mod kind;
+mod limits;
+mod load;
 mod model;
+mod names;
+mod properties;
+mod read;
+mod reload;
 mod secret;
+mod secret_file;
+mod section;
 
 pub use byte_size::{ByteSize, ByteSizeError};
+pub use error::{ConfigError, ConfigErrors, Origin};
 pub use model::{
     Admin, Bootstrap, Cluster, Compression, Config, DEFAULT_CLUSTER, Format, Gateway, Key, Log,
     LogFormat, Mechanism, Mode, Mqtt, MqttLimits, Protocol, Route, Security, Store, Terminals,
 };
+pub use reload::ReloadDiff;
 pub use secret::Secret;
+pub use section::KnownKey;

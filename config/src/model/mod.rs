@@ -43,6 +43,9 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`: what is logged and how it is written.
     pub log: Log,
+    /// What loading found allowed but doubtful, such as a secret that every
+    /// user can read; [`Config::warnings`] has these and more.
+    pub load_warnings: Vec<String>,
 }
 
 impl Config {
@@ -61,6 +64,7 @@ impl Config {
             clusters: BTreeMap::new(),
             admin: Admin::default(),
             log: Log::default(),
+            load_warnings: Vec::new(),
         }
     }
 

@@ -3,6 +3,8 @@
 //! Promises: a route names a cluster that exists, a valid filter and a valid
 //! topic. Never: matching; that is the bridge's.
 
+use std::fmt;
+
 use super::{DEFAULT_CLUSTER, Terminals};
 
 /// One of `[[routes]]`. The first route whose filter matches takes the message.
@@ -62,4 +64,15 @@ pub enum Format {
     /// `raw`: any bytes; resends are recognised by DUP, packet identifier and
     /// digest within the session.
     Raw,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Terminal => f.write_str("terminal"),
+            Self::ClientId => f.write_str("client_id"),
+            Self::Topic => f.write_str("topic"),
+            Self::Level(level) => write!(f, "level:{level}"),
+        }
+    }
 }

@@ -1,0 +1,36 @@
+//! Every bound of this crate, with the reason for its value.
+//!
+//! Ranges of the keys themselves stand beside the keys, in `read`.
+
+/// Bytes of a configuration file. A thousand routes are 200 KiB; more is a
+/// wrong file.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a file that holds a secret. The longest seen are tokens of 2 KiB; a
+/// key file put in its place by mistake is seen by this bound.
+pub const SECRET_BYTES_MAX: u64 = 4096;
+
+/// Routes. Each message is matched against them in order.
+pub const ROUTES_MAX: usize = 1_000;
+
+/// Further clusters. Each costs a producer with threads and buffers of its own.
+pub const CLUSTERS_MAX: usize = 16;
+
+/// Addresses of one cluster; more than a bootstrap ever needs.
+pub const BOOTSTRAP_SERVERS_MAX: usize = 64;
+
+/// Raw librdkafka options of one cluster; it has about 150.
+pub const PROPERTIES_MAX: usize = 200;
+
+/// Bytes of an MQTT topic or filter: the length prefix of MQTT-1.5.4.
+pub const FILTER_BYTES_MAX: usize = 65_535;
+
+/// Levels of an MQTT topic filter. A deeper one is a mistake, and matching
+/// costs a step a level.
+pub const FILTER_LEVELS_MAX: usize = 128;
+
+/// Bytes of a Kafka topic's name, Kafka's own bound.
+pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
+
+/// Characters of a value that an error shows.
+pub const SHOWN_CHARS_MAX: usize = 60;
