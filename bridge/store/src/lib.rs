@@ -1,11 +1,26 @@
 //! The store: what must survive a power cut, made true to its word over sled.
 //!
-//! Nothing else in the house opens sled.
+//! Nothing else in the house opens sled. [`Journal`] is the durable log of
+//! accepted records, [`State`] the database of everything else; both live in
+//! one directory and share its disk budget.
 
+pub mod alarm;
+mod database;
+mod disk;
 pub mod error;
+mod files;
+pub mod limits;
+mod mark;
+mod options;
+mod quarantine;
+mod raw_scan;
 pub mod record;
+pub mod state;
 
+pub use alarm::Alarm;
 pub use error::StoreError;
+pub use options::{StoreOptions, SyncHook, SyncPolicy};
 pub use record::{
     AckSink, Identity, NewRecord, Outcome, Position, ReadBatch, Record, RecordSource,
 };
+pub use state::{Batch, CommitSink, OpenReport, State, StateHealth};

@@ -1,0 +1,134 @@
+//! Files and directories that are still there after a power cut.
+//!
+//! A created, renamed or removed name is durable only when its directory was
+//! synced. Whoever creates something here gets it with its name on disk.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use crate::StoreError;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Syncs a directory: the names in it.
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir)
+        .and_then(|handle| handle.sync_all())
+        .map_err(|e| StoreError::io("sync directory", dir, e))
+}
+
+/// Creates `dir` and its missing parents, each synced into its parent.
+pub(crate) fn create_dir(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(dir);
+    create_dir(parent)?;
+    match fs::create_dir(dir) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(StoreError::io("create directory", dir, e)),
+    }
+    sync_dir(parent)
+}
+
+/// Writes a small file whole: a temporary name, sync, rename, sync of the
+/// directory. After a power cut the file is the old one or the new one.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let written = fs::write(&temporary, bytes)
+        .and_then(|()| File::open(&temporary)?.sync_all())
+        .and_then(|()| fs::rename(&temporary, path));
+    if let Err(e) = written {
+        let _ = fs::remove_file(&temporary);
+        return Err(StoreError::io("write", path, e));
+    }
+    sync_dir(parent_of(path))
+}
+
+/// Renames, and makes both directories' names durable.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| StoreError::io("rename", from, e))?;
+    sync_dir(parent_of(to))?;
+    if parent_of(from) != parent_of(to) {
+        sync_dir(parent_of(from))?;
+    }
+    Ok(())
+}
+
+/// Removes a directory with everything in it; its name goes first (by a
+/// rename), so that a half-removed database is never taken for a damaged one.
+pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
+    let doomed = dir.with_extension(DOOMED);
+    fs::rename(dir, &doomed).map_err(|e| StoreError::io("remove", dir, e))?;
+    fs::remove_dir_all(&doomed).map_err(|e| StoreError::io("remove", &doomed, e))?;
+    sync_dir(parent_of(dir))
+}
+
+/// The extension of a directory on its way out.
+pub(crate) const DOOMED: &str = "doomed";
+
+/// The extension of a directory that is being built.
+pub(crate) const BUILDING: &str = "building";
+
+/// Finishes what a power cut left of removals and half-built directories.
+pub(crate) fn sweep_leftovers(dir: &Path) -> Result<()> {
+    for entry in list(dir)? {
+        let extension = entry.extension().and_then(|e| e.to_str());
+        if entry.is_dir() && matches!(extension, Some(DOOMED | BUILDING)) {
+            fs::remove_dir_all(&entry).map_err(|e| StoreError::io("remove", &entry, e))?;
+        } else if extension == Some("tmp") {
+            fs::remove_file(&entry).map_err(|e| StoreError::io("remove", &entry, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// The paths in a directory, sorted; none if it does not exist.
+pub(crate) fn list(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut paths = match fs::read_dir(dir) {
+        Ok(entries) => entries
+            .map(|entry| entry.map(|e| e.path()))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(|e| StoreError::io("list", dir, e))?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(StoreError::io("list", dir, e)),
+    };
+    paths.sort();
+    Ok(paths)
+}
+
+/// What a directory really takes on disk, bytes (allocated blocks; a name that
+/// vanishes meanwhile counts nothing).
+pub(crate) fn allocated_bytes(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let own = meta.blocks() * 512;
+    if !meta.is_dir() {
+        return own;
+    }
+    let Ok(entries) = fs::read_dir(path) else {
+        return own;
+    };
+    own + entries
+        .flatten()
+        .map(|entry| allocated_bytes(&entry.path()))
+        .sum::<u64>()
+}
+
+/// Free bytes of the file system that holds `path`, for an unprivileged user.
+pub(crate) fn free_bytes(path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(path)
+        .map_err(|e| StoreError::io("ask for free space", path, e.into()))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

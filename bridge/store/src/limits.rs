@@ -1,0 +1,102 @@
+//! Every bound of the store, with the reason for its value.
+
+/// The largest record the journal takes: topic, client identifier, properties
+/// and payload together, bytes. It is the largest MQTT packet the gateway lets
+/// in (256 KiB), so whatever was received can be stored.
+pub const RECORD_BYTES_MAX: usize = 256 * 1024;
+
+/// The longest client identifier or topic, bytes: MQTT's own limit for a UTF-8
+/// string (MQTT-1.5.4).
+pub const STRING_BYTES_MAX: usize = 65_535;
+
+/// The largest value handed to sled, bytes. sled moves a *node* of more than
+/// 512 KiB / 4 - 20 = 131,052 bytes to a separate file under `blobs/` that no
+/// sync covers. A leaf splits above 16 entries, so up to 17 values travel
+/// together: 17 x 7,168 leaves 540 bytes for each key and its lengths.
+pub const VALUE_BYTES_MAX: usize = 7 * 1024;
+
+/// The longest key of the state database, bytes: with sled's own overhead it
+/// stays below the 540 bytes that [`VALUE_BYTES_MAX`] leaves.
+pub const KEY_BYTES_MAX: usize = 400;
+
+/// The largest value of one state entry, bytes: a retained message or a queued
+/// publication of the largest packet, and its bookkeeping.
+pub const STATE_VALUE_BYTES_MAX: usize = RECORD_BYTES_MAX + 16 * 1024;
+
+/// The most keys (pieces of large values included) in one atomic batch. sled's
+/// memory explodes above 512 random keys.
+pub const BATCH_KEYS_MAX: usize = 512;
+
+/// The most bytes of batches that wait for the state's committer: a second of
+/// traffic at the speed of a slow disk. Beyond, submitting is refused.
+pub const STATE_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The most bytes one commit group of the state takes, so that one sync never
+/// waits for an unbounded write.
+pub const STATE_GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How many commits a deletion is remembered for, so that a salvage from raw
+/// bytes does not bring an entry back. A busy gateway commits some thousand
+/// times a second: a minute or more, and segments are reused far sooner.
+pub const TOMBSTONE_COMMITS: u64 = 262_144;
+
+/// How many entries each commit looks at in search of forgotten tombstones, in
+/// addition to twice what it wrote: enough to outrun any rate of deletion.
+pub const SWEEP_ENTRIES_MIN: usize = 16;
+
+/// sled's page cache for the state, bytes. The hot part of 10,000 sessions.
+pub const STATE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// sled's page cache for a journal generation, bytes. A generation is written
+/// once and read once in order, so nothing is gained by keeping more.
+pub const GENERATION_CACHE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// The newest packs kept in memory, bytes of records, so that a forwarder that
+/// keeps up never reads the database.
+pub const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The most records and bytes that one commit group of the journal takes, so
+/// that the first of them does not wait for an unbounded write: at 200 bytes a
+/// record, some 20,000 records.
+pub const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// See [`GROUP_BYTES_MAX`].
+pub const GROUP_RECORDS_MAX: usize = 65_536;
+
+/// The dedup window of a terminal, sequence numbers below its highest. A
+/// terminal pipelines at most 64 records and may skip some after a power cut.
+pub const SEQUENCE_WINDOW: u64 = 256;
+
+/// How many QoS > 0 publications of a plain client are remembered. MQTT lets
+/// 65,535 be in flight; the gateway's receive maximum is far below 1,024.
+pub const PACKETS_MAX: usize = 1_024;
+
+/// How many clients' dedup states stay in memory. A terminal takes some 150
+/// bytes, a plain client up to 12 KiB; evicted ones are in the state database.
+pub const CLIENTS_MAX: usize = 20_000;
+
+/// How many remembered publications of plain clients stay in memory over all
+/// clients (16 bytes each): 16 MiB.
+pub const PACKETS_TOTAL_MAX: usize = 1_000_000;
+
+/// The first wait before a failed write is tried again, milliseconds.
+pub const RETRY_MS_MIN: u64 = 100;
+
+/// The longest wait between two tries of a failed write, milliseconds: what an
+/// operator who has just freed space is willing to wait.
+pub const RETRY_MS_MAX: u64 = 2_000;
+
+/// How often space is looked at while appends are withheld, milliseconds.
+pub const SPACE_CHECK_MS: u64 = 250;
+
+/// How often the high-water mark is written, milliseconds. What it does not yet
+/// cover, a truncation could take without being noticed.
+pub const MARK_MS: u64 = 1_000;
+
+/// How long opening a database waits for a predecessor's lock, milliseconds.
+/// sled's worker threads let go of the file a moment after it is dropped.
+pub const LOCK_WAIT_MS: u64 = 5_000;
+
+/// The most quarantined bytes that are kept, newest first. They are evidence
+/// for an operator, not data.
+pub const QUARANTINE_BYTES_MAX: u64 = 256 * 1024 * 1024;

@@ -1,0 +1,83 @@
+//! What the store is told when it is opened.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Called with the database's directory before each sync of its file; may
+/// block, and its error counts as the sync's. For tests: slow and failing disks.
+pub type SyncHook = Arc<dyn Fn(&Path) -> io::Result<()> + Send + Sync>;
+
+/// Whether outcomes wait for stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncPolicy {
+    /// `fdatasync` after sled's flush: survives a power cut.
+    #[default]
+    Durable,
+    /// sled's flush alone, which does **not** survive a power cut. It exists
+    /// for negative controls: tests that must fail without our sync.
+    FlushOnly,
+}
+
+/// How to open a store. `StoreOptions::new(dir)` gives the defaults.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// Where everything lives; created if missing.
+    pub dir: PathBuf,
+    /// A journal generation is sealed when it holds this many bytes of packs.
+    pub generation_bytes: u64,
+    /// What journal and state together may take on disk, bytes (G8).
+    pub budget_bytes: u64,
+    /// The part of the budget that appends to the journal leave to receipts
+    /// and sessions, bytes.
+    pub receipts_reserve_bytes: u64,
+    /// Appends are withheld while the file system has less than this free.
+    pub free_bytes_min: u64,
+    /// A file kept only to be deleted when the disk is full: sled needs space
+    /// to read and to delete.
+    pub ballast_bytes: u64,
+    /// Released generations are kept up to this many bytes, for an operator
+    /// who wants to send them again.
+    pub keep_forwarded_bytes: u64,
+    /// Who reads the journal; a generation goes when all of them released it.
+    pub consumers: Vec<String>,
+    /// Whether resends are recognised (G2). `false` exists for negative
+    /// controls only.
+    pub dedup: bool,
+    /// Whether outcomes wait for stable storage (G1).
+    pub sync: SyncPolicy,
+    /// See [`SyncHook`]; `None` outside tests.
+    pub sync_hook: Option<SyncHook>,
+}
+
+impl StoreOptions {
+    /// The defaults of an edge box: 8 GiB, one consumer named `default`.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            generation_bytes: 32 * 1024 * 1024,
+            budget_bytes: 8 * 1024 * 1024 * 1024,
+            receipts_reserve_bytes: 512 * 1024 * 1024,
+            free_bytes_min: 256 * 1024 * 1024,
+            ballast_bytes: 24 * 1024 * 1024,
+            keep_forwarded_bytes: 0,
+            consumers: vec!["default".to_string()],
+            dedup: true,
+            sync: SyncPolicy::Durable,
+            sync_hook: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("dir", &self.dir)
+            .field("budget_bytes", &self.budget_bytes)
+            .field("consumers", &self.consumers)
+            .field("dedup", &self.dedup)
+            .field("sync", &self.sync)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+//! Where damaged bytes go: aside, never away in silence, within a bound.
+
+use std::path::{Path, PathBuf};
+
+use crate::{StoreError, files, limits};
+
+/// The directory `quarantine/` of a store. Names are `<number>-<what>`.
+pub(crate) struct Quarantine {
+    dir: PathBuf,
+}
+
+impl Quarantine {
+    pub(crate) fn open(store_dir: &Path) -> Result<Self, StoreError> {
+        let dir = store_dir.join("quarantine");
+        files::create_dir(&dir)?;
+        files::sweep_leftovers(&dir)?;
+        Ok(Self { dir })
+    }
+
+    /// Moves a directory aside; returns its new name.
+    pub(crate) fn take_dir(&self, from: &Path, what: &str) -> Result<String, StoreError> {
+        let name = self.next_name(what)?;
+        files::rename(from, &self.dir.join(&name))?;
+        self.prune();
+        Ok(name)
+    }
+
+    /// Keeps damaged bytes; returns the file's name.
+    pub(crate) fn take_bytes(&self, bytes: &[u8], what: &str) -> Result<String, StoreError> {
+        let name = self.next_name(what)?;
+        files::write_whole(&self.dir.join(&name), bytes)?;
+        self.prune();
+        Ok(name)
+    }
+
+    fn next_name(&self, what: &str) -> Result<String, StoreError> {
+        let last = files::list(&self.dir)?
+            .iter()
+            .filter_map(|path| number_of(path))
+            .max()
+            .unwrap_or(0);
+        Ok(format!("{:08}-{what}", last + 1))
+    }
+
+    /// Deletes the oldest until the bound holds; the newest always stays.
+    fn prune(&self) {
+        let Ok(mut paths) = files::list(&self.dir) else {
+            return;
+        };
+        paths.retain(|path| number_of(path).is_some());
+        let mut sizes: Vec<u64> = paths.iter().map(|p| files::allocated_bytes(p)).collect();
+        while paths.len() > 1 && sizes.iter().sum::<u64>() > limits::QUARANTINE_BYTES_MAX {
+            let oldest = paths.remove(0);
+            sizes.remove(0);
+            tracing::warn!(path = %oldest.display(), "quarantine is full, its oldest item goes");
+            let removed = if oldest.is_dir() {
+                files::remove_dir(&oldest)
+            } else {
+                std::fs::remove_file(&oldest).map_err(|e| StoreError::io("remove", &oldest, e))
+            };
+            if removed.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn number_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.split('-').next()?.parse().ok()
+}

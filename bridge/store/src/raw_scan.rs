@@ -1,0 +1,105 @@
+//! Finds self-describing entries in the raw bytes of a damaged database.
+//!
+//! Needs nothing of sled's structure to be whole: values lie in sled's files
+//! contiguous and uncompressed, so an entry is wherever its magic stands and
+//! its checksum agrees. Reads in windows: memory is bounded by the largest
+//! entry, not by the file.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use crate::{StoreError, files};
+
+const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// Shows every place of `magic` in the files of sled database `dir` to `entry`,
+/// with at least `entry_bytes_max` bytes behind it unless the file ends. It
+/// returns the length of the entry that it recognised there, if any.
+///
+/// # Errors
+/// A file could not be read; unreadable sectors inside it are skipped.
+pub(crate) fn scan_database(
+    dir: &Path,
+    magic: [u8; 4],
+    entry_bytes_max: usize,
+    entry: &mut dyn FnMut(&[u8]) -> Option<usize>,
+) -> Result<(), StoreError> {
+    let db = dir.join("db");
+    if db.is_file() {
+        scan_file(&db, magic, entry_bytes_max, entry)?;
+    }
+    for blob in files::list(&dir.join("blobs"))? {
+        scan_file(&blob, magic, entry_bytes_max, entry)?;
+    }
+    Ok(())
+}
+
+fn scan_file(
+    path: &Path,
+    magic: [u8; 4],
+    entry_bytes_max: usize,
+    entry: &mut dyn FnMut(&[u8]) -> Option<usize>,
+) -> Result<(), StoreError> {
+    let mut file = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
+    let mut window: Vec<u8> = Vec::with_capacity(WINDOW_BYTES + entry_bytes_max);
+    let mut at_end = false;
+    while !at_end {
+        let filled = window.len();
+        window.resize(WINDOW_BYTES + entry_bytes_max, 0);
+        let read = read_full(&mut file, &mut window[filled..])
+            .map_err(|e| StoreError::io("read", path, e))?;
+        at_end = filled + read < window.len();
+        window.truncate(filled + read);
+        // An entry that may run past the window waits for the next one.
+        let safe = if at_end {
+            window.len()
+        } else {
+            window.len() - entry_bytes_max
+        };
+        let mut at = 0;
+        while at < safe {
+            let Some(found) = find(&window[at..], magic) else {
+                at = safe.max(at);
+                break;
+            };
+            if at + found >= safe {
+                at = safe;
+                break;
+            }
+            at += found;
+            at += entry(&window[at..]).unwrap_or(1);
+        }
+        // The magic itself may straddle the border of what was searched.
+        let keep_from = at.min(window.len());
+        window.drain(..keep_from);
+    }
+    Ok(())
+}
+
+fn read_full(file: &mut File, mut into: &mut [u8]) -> std::io::Result<usize> {
+    let mut total = 0;
+    while !into.is_empty() {
+        match file.read(into) {
+            Ok(0) => break,
+            Ok(n) => {
+                total += n;
+                into = &mut into[n..];
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(total)
+}
+
+fn find(haystack: &[u8], magic: [u8; 4]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(at) = haystack[from..].iter().position(|b| *b == magic[0]) {
+        if haystack[from + at..].starts_with(&magic) {
+            return Some(from + at);
+        }
+        from += at + 1;
+    }
+    None
+}

@@ -1,0 +1,417 @@
+//! The thread that commits: one group, one sled batch, one sync, then outcomes.
+//!
+//! One sled batch a sync is not only for atomicity. sled frees and reuses a
+//! segment once the relocated copies of its pages count as stable, which to
+//! sled means `sync_file_range`. Inside one batch nothing counts as stable, and
+//! the next batch begins behind our own sync: so no copy that a power cut could
+//! take back is ever the only one.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::database::Database;
+use crate::mark::Mark;
+use crate::{StoreError, limits};
+
+use super::batch::{Batch, pieces_of};
+use super::envelope::{
+    ENTRY, Envelope, Head, Kind, LAST_STAMP_KEY, LIFE_SHIFT, PIECE_BYTES, entry_key, piece_key,
+};
+use super::{CommitSink, Queue, Shared, Work, rebuild};
+
+/// Where the committer begins.
+pub(super) struct Start {
+    /// The last stamp used, durable.
+    pub(super) stamp: u64,
+    pub(super) mark: Mark,
+}
+
+pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>, StoreError> {
+    let dir = shared.dir.clone();
+    std::thread::Builder::new()
+        .name("state-commit".to_string())
+        .spawn(move || {
+            Committer {
+                shared,
+                stamp: start.stamp,
+                mark: start.mark,
+                mark_written: Instant::now(),
+                sweep: Sweep::default(),
+            }
+            .run();
+        })
+        .map_err(|e| StoreError::io("start the committer of", &dir, e))
+}
+
+struct Committer {
+    shared: Arc<Shared>,
+    /// The last stamp that is durable.
+    stamp: u64,
+    mark: Mark,
+    mark_written: Instant,
+    sweep: Sweep,
+}
+
+/// Where the search for forgotten tombstones stands.
+struct Sweep {
+    /// Go on behind this key of sled's.
+    after: Vec<u8>,
+    active: bool,
+    tombstones_since: usize,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self {
+            after: vec![ENTRY],
+            // The lives before may have left some.
+            active: true,
+            tombstones_since: 0,
+        }
+    }
+}
+
+/// Tombstones that make a new round of the sweep worth its reads.
+const SWEEP_AFTER_TOMBSTONES: usize = 4_096;
+
+/// Openings after which a tombstone is forgotten, however few commits they had.
+const TOMBSTONE_LIVES: u64 = 8;
+
+type Sink = (Arc<dyn CommitSink>, u64);
+
+impl Committer {
+    fn run(mut self) {
+        while let Some(group) = self.next_group() {
+            if !self.commit(&group) {
+                self.give_up(group);
+                break;
+            }
+            self.settle(group);
+            self.write_mark(false);
+        }
+        self.write_mark(true);
+    }
+
+    /// Waits for work; `None` when closing and nothing is left.
+    fn next_group(&mut self) -> Option<Vec<Work>> {
+        let shared = Arc::clone(&self.shared);
+        let mut queue = shared.queue.lock();
+        while queue.work.is_empty() {
+            if queue.closing {
+                return None;
+            }
+            let mark_due = self.mark.value() < self.stamp;
+            if mark_due {
+                let period = Duration::from_millis(limits::MARK_MS);
+                if shared.arrived.wait_for(&mut queue, period).timed_out() {
+                    drop(queue);
+                    self.write_mark(true);
+                    queue = shared.queue.lock();
+                }
+            } else {
+                shared.arrived.wait(&mut queue);
+            }
+        }
+        Some(take_group(&mut queue))
+    }
+
+    /// Commits, however long it takes; `false` only if the state closes.
+    fn commit(&mut self, group: &[Work]) -> bool {
+        let mut retry_ms = limits::RETRY_MS_MIN;
+        let mut failed = group
+            .iter()
+            .any(|work| matches!(work, Work::Rebuild { .. }));
+        loop {
+            let result = if failed {
+                self.move_to_fresh().and_then(|()| self.write(group))
+            } else {
+                self.write(group)
+            };
+            let error = match result {
+                Ok(()) => {
+                    self.shared.health.lock().stalled = None;
+                    return true;
+                }
+                Err(e) => e,
+            };
+            failed = true;
+            tracing::error!(%error, "state: commit failed, outcomes are withheld");
+            self.shared.health.lock().stalled = Some(error.to_string());
+            if error.is_full() && self.shared.disk.drop_ballast() {
+                continue;
+            }
+            let mut queue = self.shared.queue.lock();
+            if queue.closing {
+                return false;
+            }
+            let until = Instant::now() + Duration::from_millis(retry_ms);
+            while !queue.closing
+                && !self
+                    .shared
+                    .arrived
+                    .wait_until(&mut queue, until)
+                    .timed_out()
+            {}
+            retry_ms = (retry_ms * 2).min(limits::RETRY_MS_MAX);
+        }
+    }
+
+    fn move_to_fresh(&mut self) -> Result<(), StoreError> {
+        let damage = rebuild::move_to_fresh(&self.shared, self.stamp)?;
+        let mut health = self.shared.health.lock();
+        health.rebuilds += 1;
+        if damage.is_some() {
+            health.damage = damage;
+        }
+        drop(health);
+        self.shared.rebuild_asked.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn write(&mut self, group: &[Work]) -> Result<(), StoreError> {
+        let database = self.shared.database()?;
+        let stamp = self.stamp + 1;
+        let mut writes = Writes::default();
+        for work in group {
+            match work {
+                Work::Commit { batch, .. } => writes.add(batch, &database)?,
+                Work::Rebuild { reason } => {
+                    tracing::error!(%reason, "state: damage met while reading, contents moved");
+                }
+                Work::SetAside { stored_key, bytes } => {
+                    if database.get(stored_key)?.is_some_and(|now| now == *bytes) {
+                        self.shared.quarantine.take_bytes(bytes, "state-value")?;
+                        self.shared.health.lock().damaged_values += 1;
+                        writes.removes.push(stored_key.clone());
+                    }
+                }
+            }
+        }
+        self.sweep_into(&mut writes, &database, stamp)?;
+        let written_bytes = writes.apply(&database, stamp, self.stamp)?;
+        database.sync()?;
+        self.shared.disk.wrote(written_bytes as u64);
+        self.stamp = stamp;
+        self.shared.health.lock().syncs += 1;
+        Ok(())
+    }
+
+    /// Removes tombstones that no salvage needs any more, some with each group.
+    fn sweep_into(
+        &mut self,
+        writes: &mut Writes,
+        database: &Database,
+        stamp: u64,
+    ) -> Result<(), StoreError> {
+        self.sweep.tombstones_since += writes.tombstones();
+        if !self.sweep.active && self.sweep.tombstones_since < SWEEP_AFTER_TOMBSTONES {
+            return Ok(());
+        }
+        if !self.sweep.active {
+            self.sweep = Sweep::default();
+        }
+        let limit = limits::SWEEP_ENTRIES_MIN + 2 * writes.puts.len();
+        let page = database.page(Bound::Excluded(&self.sweep.after), limit, |key| {
+            key.first() == Some(&ENTRY)
+        })?;
+        if page.len() < limit {
+            self.sweep.active = false;
+        } else if let Some((key, _)) = page.last() {
+            self.sweep.after = key.to_vec();
+        }
+        for (key, value) in page {
+            let forgotten = Envelope::decode_for(&key, &value)
+                .is_some_and(|e| e.kind == Kind::Tombstone && is_forgotten(e.stamp, stamp));
+            if forgotten && !writes.puts.contains_key(&key.to_vec()) {
+                writes.removes.push(key.to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&self, group: Vec<Work>) {
+        let sinks = sinks_of(group);
+        self.shared.health.lock().committed_batches += sinks.len() as u64;
+        for (sink, token) in sinks.into_iter().flatten() {
+            sink.committed(token, Ok(()));
+        }
+    }
+
+    fn give_up(&self, group: Vec<Work>) {
+        let rest: Vec<Work> = {
+            let mut queue = self.shared.queue.lock();
+            queue.bytes = 0;
+            queue.work.drain(..).collect()
+        };
+        for (sink, token) in sinks_of(group).into_iter().chain(sinks_of(rest)).flatten() {
+            sink.committed(token, Err(StoreError::Closing));
+        }
+    }
+
+    fn write_mark(&mut self, now: bool) {
+        if !now && self.mark_written.elapsed() < Duration::from_millis(limits::MARK_MS) {
+            return;
+        }
+        if let Err(error) = self.mark.raise(self.stamp) {
+            tracing::warn!(%error, "state: the mark could not be written");
+        }
+        self.mark_written = Instant::now();
+    }
+}
+
+pub(super) fn is_forgotten(tombstone: u64, now: u64) -> bool {
+    let lives = (now >> LIFE_SHIFT) - (tombstone >> LIFE_SHIFT);
+    let commits = if lives == 0 {
+        now - tombstone
+    } else {
+        now & ((1 << LIFE_SHIFT) - 1)
+    };
+    commits > limits::TOMBSTONE_COMMITS || lives > TOMBSTONE_LIVES
+}
+
+fn take_group(queue: &mut Queue) -> Vec<Work> {
+    let mut group = Vec::new();
+    let (mut keys, mut bytes) = (0, 0);
+    while let Some(work) = queue.work.front() {
+        let work_keys = match work {
+            Work::Commit { batch, .. } => batch
+                .operations
+                .iter()
+                .map(|(_, value)| 1 + pieces_of(value.as_ref().map_or(0, Vec::len)))
+                .sum(),
+            Work::SetAside { .. } | Work::Rebuild { .. } => 1,
+        };
+        let full = keys + work_keys > limits::BATCH_KEYS_MAX
+            || bytes + work.bytes() > limits::STATE_GROUP_BYTES_MAX;
+        if full && !group.is_empty() {
+            break;
+        }
+        keys += work_keys;
+        bytes += work.bytes();
+        queue.bytes -= work.bytes();
+        group.extend(queue.work.pop_front());
+    }
+    group
+}
+
+fn sinks_of(group: Vec<Work>) -> Vec<Option<Sink>> {
+    group
+        .into_iter()
+        .filter_map(|work| match work {
+            Work::Commit { sink, .. } => Some(sink),
+            Work::SetAside { .. } | Work::Rebuild { .. } => None,
+        })
+        .collect()
+}
+
+/// What one group writes, by sled's keys.
+#[derive(Default)]
+pub(super) struct Writes {
+    puts: BTreeMap<Vec<u8>, (Kind, Vec<u8>)>,
+    removes: Vec<Vec<u8>>,
+}
+
+impl Writes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.puts.is_empty()
+    }
+
+    pub(super) fn keys(&self) -> usize {
+        self.puts.len()
+    }
+
+    fn tombstones(&self) -> usize {
+        let is_tombstone = |put: &&(Kind, Vec<u8>)| put.0 == Kind::Tombstone;
+        self.puts.values().filter(is_tombstone).count()
+    }
+
+    fn add(&mut self, batch: &Batch, database: &Database) -> Result<(), StoreError> {
+        for (key, value) in &batch.operations {
+            let stored_key = entry_key(key);
+            let pieces_before = match self.puts.get(&stored_key) {
+                Some((Kind::Head, head)) => Head::decode(head).map_or(0, |head| head.pieces),
+                Some(_) => 0,
+                None => match database.get(&stored_key)? {
+                    None if value.is_none() => continue,
+                    None => 0,
+                    Some(bytes) => Envelope::decode_for(&stored_key, &bytes)
+                        .filter(|envelope| envelope.kind == Kind::Head)
+                        .and_then(|envelope| Head::decode(envelope.value))
+                        .map_or(0, |head| head.pieces),
+                },
+            };
+            let pieces = match value {
+                Some(value) => self.put(key, value),
+                None => {
+                    self.puts.insert(stored_key, (Kind::Tombstone, Vec::new()));
+                    0
+                }
+            };
+            for piece in pieces..pieces_before {
+                let stored_key = piece_key(key, piece);
+                self.puts.remove(&stored_key);
+                self.removes.push(stored_key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a whole value; returns its pieces.
+    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> u16 {
+        if pieces_of(value.len()) == 0 {
+            self.puts
+                .insert(entry_key(key), (Kind::Value, value.to_vec()));
+            return 0;
+        }
+        let head = Head::of(value);
+        self.puts
+            .insert(entry_key(key), (Kind::Head, head.encode().to_vec()));
+        for (piece, bytes) in (0_u16..).zip(value.chunks(PIECE_BYTES)) {
+            self.puts
+                .insert(piece_key(key, piece), (Kind::Piece, bytes.to_vec()));
+        }
+        head.pieces
+    }
+
+    /// Applies all of it as one sled batch; returns its bytes.
+    pub(super) fn apply(
+        self,
+        database: &Database,
+        stamp: u64,
+        durable_stamp: u64,
+    ) -> Result<usize, StoreError> {
+        let mut batch = sled::Batch::default();
+        let mut bytes = 0;
+        for key in self.removes {
+            if !self.puts.contains_key(&key) {
+                batch.remove(key);
+            }
+        }
+        // All puts of a group share one stamp and carry their number, so that a
+        // salvage can tell a torn group from a whole one.
+        let batch_entries = (self.puts.len() + 1) as u16;
+        let mut put = |key: &[u8], kind: Kind, value: &[u8]| {
+            let envelope = Envelope {
+                kind,
+                stamp,
+                durable_stamp,
+                batch_entries,
+                key,
+                value,
+            }
+            .encode();
+            bytes += envelope.len();
+            batch.insert(key, envelope);
+        };
+        for (key, (kind, value)) in &self.puts {
+            put(key, *kind, value);
+        }
+        put(LAST_STAMP_KEY, Kind::Value, &[]);
+        database.apply(batch)?;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,135 @@
+//! Reading the state: single values and pages of a prefix.
+//!
+//! A large value lies in pieces that carry the stamp of their head. A reader
+//! may see the head of one commit and pieces of the next; it then reads again.
+
+use std::ops::Bound;
+
+use crate::StoreError;
+use crate::database::Database;
+
+use super::envelope::{Envelope, Head, Kind, entry_key, piece_key};
+use super::{Shared, Work};
+
+/// How often a large value that is being overwritten is read again.
+const TRIES: usize = 16;
+
+pub(super) fn get(shared: &Shared, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    let database = shared.database()?;
+    let stored_key = entry_key(key);
+    for _ in 0..TRIES {
+        let Some(bytes) = database.get(&stored_key)? else {
+            return Ok(None);
+        };
+        match assemble(&database, &stored_key, &bytes)? {
+            Assembled::Whole(value) => return Ok(value),
+            Assembled::Damaged => {
+                if database.get(&stored_key)?.is_some_and(|now| now == bytes) {
+                    set_aside(shared, &stored_key, &bytes);
+                    return Err(damaged(&database, key));
+                }
+            }
+        }
+    }
+    Err(damaged(&database, key))
+}
+
+pub(super) fn scan(
+    shared: &Shared,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    let database = shared.database()?;
+    let stored_prefix = entry_key(prefix);
+    let mut found = Vec::new();
+    let mut from = match after {
+        Some(key) => Bound::Excluded(entry_key(key)),
+        None => Bound::Included(stored_prefix.clone()),
+    };
+    while found.len() < limit {
+        // Tombstones are skipped, so a page may take more than one look.
+        let wanted = limit - found.len();
+        let page = database.page(from.as_ref().map(Vec::as_slice), wanted, |key| {
+            key.starts_with(&stored_prefix)
+        })?;
+        let last_page = page.len() < wanted;
+        for (stored_key, bytes) in &page {
+            match assemble(&database, stored_key, bytes)? {
+                Assembled::Whole(Some(value)) => found.push((stored_key[1..].to_vec(), value)),
+                Assembled::Whole(None) => {}
+                Assembled::Damaged => match get(shared, &stored_key[1..]) {
+                    // It was being overwritten.
+                    Ok(Some(value)) => found.push((stored_key[1..].to_vec(), value)),
+                    Ok(None) | Err(StoreError::Damaged { .. }) => {}
+                    Err(e) => return Err(e),
+                },
+            }
+        }
+        match page.last() {
+            Some((stored_key, _)) if !last_page => from = Bound::Excluded(stored_key.to_vec()),
+            _ => break,
+        }
+    }
+    Ok(found)
+}
+
+pub(super) enum Assembled {
+    /// `None`: deleted.
+    Whole(Option<Vec<u8>>),
+    Damaged,
+}
+
+/// Puts together the value whose entry is `bytes`.
+pub(super) fn assemble(
+    database: &Database,
+    stored_key: &[u8],
+    bytes: &[u8],
+) -> Result<Assembled, StoreError> {
+    let Some(envelope) = Envelope::decode_for(stored_key, bytes) else {
+        return Ok(Assembled::Damaged);
+    };
+    match envelope.kind {
+        Kind::Value => return Ok(Assembled::Whole(Some(envelope.value.to_vec()))),
+        Kind::Tombstone => return Ok(Assembled::Whole(None)),
+        Kind::Piece => return Ok(Assembled::Damaged),
+        Kind::Head => {}
+    }
+    let Some(head) = Head::decode(envelope.value) else {
+        return Ok(Assembled::Damaged);
+    };
+    let mut value = Vec::with_capacity(head.total_bytes.min(crate::limits::STATE_VALUE_BYTES_MAX));
+    for piece in 0..head.pieces {
+        let stored_key = piece_key(&stored_key[1..], piece);
+        let Some(bytes) = database.get(&stored_key)? else {
+            return Ok(Assembled::Damaged);
+        };
+        match Envelope::decode_for(&stored_key, &bytes) {
+            Some(found) if found.kind == Kind::Piece && found.stamp == envelope.stamp => {
+                value.extend_from_slice(found.value);
+            }
+            _ => return Ok(Assembled::Damaged),
+        }
+    }
+    if value.len() != head.total_bytes || crc32c::crc32c(&value) != head.crc {
+        return Ok(Assembled::Damaged);
+    }
+    Ok(Assembled::Whole(Some(value)))
+}
+
+fn set_aside(shared: &Shared, stored_key: &[u8], bytes: &[u8]) {
+    tracing::error!(key = ?stored_key, "state: damaged value, quarantined");
+    let work = Work::SetAside {
+        stored_key: stored_key.to_vec(),
+        bytes: bytes.to_vec(),
+    };
+    // If the queue is full or closing, the next reader finds it again.
+    let _ = shared.enqueue(work);
+}
+
+fn damaged(database: &Database, key: &[u8]) -> StoreError {
+    StoreError::Damaged {
+        what: format!("state entry {}", key.escape_ascii()),
+        path: database.dir().to_path_buf(),
+    }
+}

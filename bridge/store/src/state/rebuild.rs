@@ -1,0 +1,399 @@
+//! Opening the state, and moving its contents to a fresh database when the old
+//! one is damaged or can't be trusted any more.
+//!
+//! A fresh database is filled under a name that the next opening deletes, gets
+//! its real name only when it is whole and synced, and then takes the place of
+//! the old one in two renames that the next opening finishes if need be.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::alarm::Alarm;
+use crate::database::{Database, DatabaseOptions};
+use crate::disk::Disk;
+use crate::mark::Mark;
+use crate::options::StoreOptions;
+use crate::quarantine::Quarantine;
+use crate::{StoreError, files, limits, raw_scan};
+
+use super::committer::{Start, Writes};
+use super::envelope::{
+    ENTRY, ENVELOPE_BYTES_MAX, Envelope, Head, Kind, LAST_STAMP_KEY, LIFE_SHIFT, MAGIC, PIECE,
+    piece_key,
+};
+use super::read::{Assembled, assemble};
+use super::{OpenReport, Queue, Shared, StateHealth};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, Start, OpenReport)> {
+    let dir = options.dir.join("state");
+    let database_options = DatabaseOptions {
+        cache_bytes: limits::STATE_CACHE_BYTES,
+        sync: options.sync,
+        sync_hook: options.sync_hook.clone(),
+    };
+    files::create_dir(&dir)?;
+    files::sweep_leftovers(&dir)?;
+    let quarantine = Quarantine::open(&options.dir)?;
+    finish_replacement(&dir, &quarantine)?;
+    let mut mark = Mark::open(&dir.join("mark"))?;
+    let mut report = OpenReport::default();
+
+    let opened = open_checked(&dir, &database_options, &mark).or_else(|error| {
+        if error.is_full() && disk.drop_ballast() {
+            return open_checked(&dir, &database_options, &mark);
+        }
+        Err(error)
+    });
+    let (database, last_stamp) = match opened {
+        Ok(opened) => opened,
+        Err(error) if error.is_io() => return Err(error),
+        Err(error) => {
+            let (salvaged, stamp) =
+                salvage(&dir.join("db"), &dir, &database_options, mark.value())?;
+            files::rename(&dir.join("fresh.building"), &dir.join("fresh"))?;
+            let quarantined = if dir.join("db").is_dir() {
+                quarantine.take_dir(&dir.join("db"), "state")?
+            } else {
+                "nothing, it was not there".to_string()
+            };
+            files::rename(&dir.join("fresh"), &dir.join("db"))?;
+            let alarm = Alarm::Damaged {
+                what: "the state database".to_string(),
+                reason: error.to_string(),
+                salvaged,
+                lost: 0,
+                quarantined,
+            };
+            tracing::error!(%alarm, "state: damaged");
+            report.alarms.push(alarm);
+            report.quarantined += 1;
+            report.salvaged += salvaged;
+            (Database::open(&dir.join("db"), &database_options)?, stamp)
+        }
+    };
+
+    // A new life: whatever a torn last group left has a smaller stamp.
+    let stamp = ((last_stamp.max(mark.value()) >> LIFE_SHIFT) + 1) << LIFE_SHIFT;
+    Writes::default().apply(&database, stamp, last_stamp)?;
+    database.sync()?;
+    mark.raise(stamp)?;
+    mark.sync()?;
+
+    let shared = Shared {
+        dir,
+        database_options,
+        database: RwLock::new(Some(Arc::new(database))),
+        quarantine,
+        disk,
+        queue: Mutex::new(Queue::default()),
+        arrived: Condvar::new(),
+        health: Mutex::new(StateHealth::default()),
+        rebuild_asked: AtomicBool::new(false),
+    };
+    Ok((shared, Start { stamp, mark }, report))
+}
+
+/// Opens `db/`, or makes it if nothing was ever there, and checks that it did
+/// not come back shorter than its mark.
+fn open_checked(dir: &Path, options: &DatabaseOptions, mark: &Mark) -> Result<(Database, u64)> {
+    let path = dir.join("db");
+    if !path.is_dir() && mark.value() == 0 {
+        let building = dir.join("fresh.building");
+        if building.is_dir() {
+            files::remove_dir(&building)?;
+        }
+        let database = Database::create(&building, options)?;
+        Writes::default().apply(&database, 0, 0)?;
+        database.sync()?;
+        drop(database);
+        files::rename(&building, &path)?;
+    }
+    let damaged = |what: &str| StoreError::Damaged {
+        what: what.to_string(),
+        path: path.clone(),
+    };
+    if !path.is_dir() {
+        return Err(damaged("the whole database is gone"));
+    }
+    let database = Database::open(&path, options)?;
+    let last = database
+        .get(LAST_STAMP_KEY)?
+        .ok_or_else(|| damaged("its last stamp is gone"))?;
+    let stamp = Envelope::decode_for(LAST_STAMP_KEY, &last)
+        .ok_or_else(|| damaged("its last stamp"))?
+        .stamp;
+    if stamp < mark.value() {
+        return Err(damaged("its latest commits are gone"));
+    }
+    Ok((database, stamp))
+}
+
+/// Finishes a replacement that a power cut interrupted.
+fn finish_replacement(dir: &Path, quarantine: &Quarantine) -> Result<()> {
+    let fresh = dir.join("fresh");
+    if !fresh.is_dir() {
+        return Ok(());
+    }
+    if dir.join("db").is_dir() {
+        quarantine.take_dir(&dir.join("db"), "state")?;
+    }
+    files::rename(&fresh, &dir.join("db"))
+}
+
+/// Moves the contents to a fresh database, which takes the old one's place;
+/// says what was damaged on the way, if anything. Readers go on with the old
+/// one until then.
+pub(super) fn move_to_fresh(shared: &Shared, durable_stamp: u64) -> Result<Option<Alarm>> {
+    let dir = &shared.dir;
+    let building = dir.join("fresh.building");
+    // A try before this one may have got as far as either of these.
+    for left in [&building, &dir.join("fresh")] {
+        if left.is_dir() {
+            files::remove_dir(left)?;
+        }
+    }
+    let old = shared.database()?;
+    let copied = copy(&old, &building, &shared.database_options, durable_stamp);
+    let damage = match copied {
+        Ok(()) => None,
+        Err(error) if error.is_io() => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "state: copying failed, salvaging from raw bytes");
+            let (salvaged, _) = salvage(
+                &dir.join("db"),
+                dir,
+                &shared.database_options,
+                durable_stamp,
+            )?;
+            Some((error, salvaged))
+        }
+    };
+    files::rename(&building, &dir.join("fresh"))?;
+    let mut alarm = None;
+    if let Some((error, salvaged)) = damage {
+        alarm = Some(Alarm::Damaged {
+            what: "the state database".to_string(),
+            reason: error.to_string(),
+            salvaged,
+            lost: 0,
+            quarantined: shared.quarantine.take_dir(&dir.join("db"), "state")?,
+        });
+    } else if dir.join("db").is_dir() {
+        files::remove_dir(&dir.join("db"))?;
+    }
+    files::rename(&dir.join("fresh"), &dir.join("db"))?;
+    let fresh = Database::open(&dir.join("db"), &shared.database_options)?;
+    *shared.database.write() = Some(Arc::new(fresh));
+    shared.disk.changed();
+    Ok(alarm)
+}
+
+/// Copies every live entry of an open database.
+fn copy(
+    old: &Database,
+    building: &Path,
+    options: &DatabaseOptions,
+    durable_stamp: u64,
+) -> Result<()> {
+    let fresh = Database::create(building, options)?;
+    let mut filler = Filler::new(&fresh, durable_stamp);
+    let mut from = Bound::Unbounded;
+    loop {
+        let page = old.page(from.as_ref().map(Vec::as_slice), PAGE, |key| {
+            key.first() == Some(&ENTRY)
+        })?;
+        for (stored_key, bytes) in &page {
+            match assemble(old, stored_key, bytes)? {
+                Assembled::Whole(Some(value)) => filler.put(&stored_key[1..], &value)?,
+                Assembled::Whole(None) => {}
+                Assembled::Damaged => {
+                    return Err(StoreError::Damaged {
+                        what: "an entry, while copying".to_string(),
+                        path: old.dir().to_path_buf(),
+                    });
+                }
+            }
+        }
+        match page.last() {
+            Some((key, _)) if page.len() == PAGE => from = Bound::Excluded(key.to_vec()),
+            _ => break,
+        }
+    }
+    filler.finish()?;
+    Ok(())
+}
+
+const PAGE: usize = 256;
+
+/// Fills a fresh database, in batches with a sync each.
+struct Filler<'a> {
+    database: &'a Database,
+    stamp: u64,
+    writes: Writes,
+    entries: u64,
+}
+
+impl<'a> Filler<'a> {
+    fn new(database: &'a Database, stamp: u64) -> Self {
+        Self {
+            database,
+            stamp,
+            writes: Writes::default(),
+            entries: 0,
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.writes.put(key, value);
+        self.entries += 1;
+        if self.writes.keys() >= PAGE {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let writes = std::mem::take(&mut self.writes);
+        // The durable stamp says: nothing of this is a torn group.
+        writes.apply(self.database, self.stamp, self.stamp)?;
+        self.database.sync()
+    }
+
+    fn finish(mut self) -> Result<u64> {
+        if !self.writes.is_empty() || self.entries == 0 {
+            self.flush()?;
+        }
+        Ok(self.entries)
+    }
+}
+
+/// Fills `fresh.building` with the newest whole version of every entry found in
+/// the raw bytes of `from`; returns how many, and the last stamp.
+fn salvage(
+    from: &Path,
+    dir: &Path,
+    options: &DatabaseOptions,
+    stamp_min: u64,
+) -> Result<(u64, u64)> {
+    let building = dir.join("fresh.building");
+    if building.is_dir() {
+        files::remove_dir(&building)?;
+    }
+    let index = Index::of(from)?;
+    let stamp = index.last_stamp.max(stamp_min);
+    let database = Database::create(&building, options)?;
+    let mut filler = Filler::new(&database, stamp);
+    let mut large: HashMap<Vec<u8>, (Head, u64)> = HashMap::new();
+    let mut filled: HashSet<Vec<u8>> = HashSet::new();
+    let mut failure = None;
+    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |bytes| {
+        let (envelope, len) = Envelope::decode(bytes)?;
+        let wanted = envelope.key.first() == Some(&ENTRY)
+            && index.newest.get(envelope.key) == Some(&envelope.stamp)
+            && !filled.contains(envelope.key);
+        if wanted && failure.is_none() {
+            filled.insert(envelope.key.to_vec());
+            match envelope.kind {
+                Kind::Value => failure = filler.put(&envelope.key[1..], envelope.value).err(),
+                Kind::Head => {
+                    if let Some(head) = Head::decode(envelope.value) {
+                        large.insert(envelope.key[1..].to_vec(), (head, envelope.stamp));
+                    }
+                }
+                Kind::Tombstone | Kind::Piece => {}
+            }
+        }
+        Some(len)
+    })?;
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    for (key, (head, stamp)) in large {
+        if let Some(value) = large_value(from, &key, head, stamp)? {
+            filler.put(&key, &value)?;
+        }
+    }
+    let entries = filler.finish()?;
+    Ok((entries, stamp))
+}
+
+/// One large value from raw bytes: a scan for each, since it is rare and the
+/// memory for all of them at once has no bound.
+fn large_value(from: &Path, key: &[u8], head: Head, stamp: u64) -> Result<Option<Vec<u8>>> {
+    let mut pieces: Vec<Option<Vec<u8>>> = vec![None; usize::from(head.pieces)];
+    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |bytes| {
+        let (envelope, len) = Envelope::decode(bytes)?;
+        if envelope.kind == Kind::Piece
+            && envelope.stamp == stamp
+            && envelope.key.first() == Some(&PIECE)
+            && let Some(last_two) = envelope.key.last_chunk::<2>()
+        {
+            let piece = u16::from_be_bytes(*last_two);
+            if piece < head.pieces && envelope.key == piece_key(key, piece) {
+                pieces[usize::from(piece)] = Some(envelope.value.to_vec());
+            }
+        }
+        Some(len)
+    })?;
+    let Some(pieces) = pieces.into_iter().collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    let value = pieces.concat();
+    let whole = value.len() == head.total_bytes && crc32c::crc32c(&value) == head.crc;
+    Ok(whole.then_some(value))
+}
+
+/// Which version of each key to take.
+struct Index {
+    newest: HashMap<Vec<u8>, u64>,
+    last_stamp: u64,
+}
+
+impl Index {
+    /// The newest version of each key, except those of a group that was not
+    /// known to be durable and is not whole: it was torn by the power cut.
+    fn of(from: &Path) -> Result<Self> {
+        let mut durable = 0;
+        let mut last_stamp = 0;
+        scan(from, &mut |envelope| {
+            durable = durable.max(envelope.durable_stamp);
+            last_stamp = last_stamp.max(envelope.stamp);
+        })?;
+        let mut recent: HashMap<u64, (u16, HashSet<Vec<u8>>)> = HashMap::new();
+        scan(from, &mut |envelope| {
+            if envelope.stamp > durable {
+                let (entries, keys) = recent.entry(envelope.stamp).or_default();
+                *entries = envelope.batch_entries;
+                keys.insert(envelope.key.to_vec());
+            }
+        })?;
+        let torn: HashSet<u64> = recent
+            .into_iter()
+            .filter(|(_, (entries, keys))| keys.len() < usize::from(*entries))
+            .map(|(stamp, _)| stamp)
+            .collect();
+        let mut newest: HashMap<Vec<u8>, u64> = HashMap::new();
+        scan(from, &mut |envelope| {
+            if envelope.key.first() == Some(&ENTRY) && !torn.contains(&envelope.stamp) {
+                let stamp = newest.entry(envelope.key.to_vec()).or_default();
+                *stamp = (*stamp).max(envelope.stamp);
+            }
+        })?;
+        Ok(Self { newest, last_stamp })
+    }
+}
+
+fn scan(from: &Path, each: &mut dyn FnMut(&Envelope<'_>)) -> Result<()> {
+    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |bytes| {
+        let (envelope, len) = Envelope::decode(bytes)?;
+        each(&envelope);
+        Some(len)
+    })
+}
