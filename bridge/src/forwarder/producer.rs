@@ -1,0 +1,120 @@
+//! The producer's side of librdkafka: delivery reports and lost connections.
+//!
+//! Promises: every record that was handed over gets one delivery. Never: a
+//! future or an allocation a record.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, ProducerContext};
+
+use super::core::Delivery;
+
+/// A producer that counts its deliveries.
+pub type Producer = BaseProducer<Context>;
+
+/// The deliveries of the batch under way.
+#[derive(Debug, Default)]
+struct Tally {
+    deliveries: Vec<Delivery>,
+    pending: usize,
+    failed: bool,
+}
+
+/// What librdkafka calls back.
+#[derive(Debug, Default)]
+pub struct Context {
+    tally: Mutex<Tally>,
+    down: AtomicBool,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Context {
+    /// Begins a batch of that many places. The one before must have no message
+    /// in flight any more.
+    pub fn begin(&self, places: usize) {
+        let mut tally = self.tally.lock();
+        tally.deliveries.clear();
+        tally.deliveries.resize(places, Delivery::Pending);
+        tally.pending = 0;
+        tally.failed = false;
+    }
+
+    /// The record of this place was handed over.
+    pub fn handed_over(&self) {
+        self.tally.lock().pending += 1;
+    }
+
+    /// The record of this place was refused before it was sent.
+    pub fn refused(&self, place: usize, code: RDKafkaErrorCode) {
+        let mut tally = self.tally.lock();
+        tally.deliveries[place] = Delivery::Local(code);
+        tally.failed = true;
+    }
+
+    /// Messages without delivery report, and whether any has failed.
+    pub fn progress(&self) -> (usize, bool) {
+        let tally = self.tally.lock();
+        (tally.pending, tally.failed)
+    }
+
+    /// The deliveries so far.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.tally.lock().deliveries.clone()
+    }
+
+    /// Whether all connections were lost since [`Self::set_up`].
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// The cluster has answered.
+    pub fn set_up(&self) {
+        self.down.store(false, Ordering::Relaxed);
+    }
+
+    /// The last error of the connection, in words.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().clone()
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // What matters comes as an error or a delivery; this is for a developer.
+        tracing::debug!(facility, message, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let KafkaError::Global(RDKafkaErrorCode::AllBrokersDown) = error {
+            self.down.store(true, Ordering::Relaxed);
+        } else {
+            *self.last_error.lock() = Some(reason.to_owned());
+        }
+        tracing::debug!(%error, reason, "librdkafka reports");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, place: usize) {
+        let mut tally = self.tally.lock();
+        let delivery = match result {
+            Ok(_) => Delivery::Delivered,
+            Err((error, _)) => {
+                tally.failed = true;
+                let code = error.rdkafka_error_code();
+                Delivery::Failed(code.unwrap_or(RDKafkaErrorCode::Unknown))
+            }
+        };
+        tally.pending = tally.pending.saturating_sub(1);
+        if let Some(known) = tally.deliveries.get_mut(place) {
+            *known = delivery;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Every bound of the bridge, with the reason for its value.
+
+use std::time::Duration;
+
+/// Records read at once whatever the configuration says: librdkafka's own queue
+/// holds [`QUEUE_MESSAGES_MAX`], and the position record needs a place too.
+pub const BATCH_RECORDS_MAX: usize = 10_000;
+
+/// Messages in librdkafka's queue. Bounds its memory together with
+/// [`QUEUE_KBYTES_MAX`]; measured to be enough for full speed.
+pub const QUEUE_MESSAGES_MAX: usize = 20_000;
+
+/// KiB of messages in librdkafka's queue.
+pub const QUEUE_KBYTES_MAX: usize = 16_384;
+
+/// Bytes of one batch whatever the configuration says: half of librdkafka's
+/// queue, so that a batch always fits with its keys and headers.
+pub const BATCH_BYTES_MAX: usize = QUEUE_KBYTES_MAX * 1024 / 2;
+
+/// Longest pause between attempts while Kafka is away. A person who mends the
+/// link sees records flow within about a second; a SYN a second costs nothing.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// First pause after a failed attempt.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
+
+/// How long one blocking call to Kafka may hold the thread before it looks
+/// again whether it shall stop.
+pub const CALL: Duration = Duration::from_millis(500);
+
+/// How long the thread waits for new records before it serves librdkafka's
+/// events (lost connections) and looks whether it shall stop.
+pub const IDLE_WAIT: Duration = Duration::from_millis(250);
+
+/// After the first failed delivery of a batch, how long the others may take to
+/// tell which records Kafka refused.
+pub const EVIDENCE: Duration = Duration::from_secs(2);
+
+/// How long an unknown topic may be on its way through the cluster's metadata
+/// before its records are refused. librdkafka's default of 30 s would hold
+/// readers of committed records up for as long.
+pub const TOPIC_PROPAGATION: Duration = Duration::from_secs(10);
+
+/// Skipped positions (another cluster's records) after which the position is
+/// written although nothing was sent: bounds what a restart reads again.
+pub const UNSAVED_POSITIONS_MAX: u64 = 100_000;
+
+/// The same by time, when there is nothing else to do.
+pub const UNSAVED_POSITION_AGE: Duration = Duration::from_secs(5);
+
+/// Times that another producer may take over this one's transactional id in a
+/// row before an alarm says so. One is normal: a transaction timed out.
+pub const FENCED_ALARM: u32 = 3;
+
+/// Dead letters kept. A person has to look at each kind; more of them is a
+/// wrong configuration, and waiting (with an alarm) loses nothing.
+pub const DEAD_LETTERS_MAX: u64 = 100_000;
+
+/// Bytes of all dead letters: as much as two generations of the journal.
+pub const DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;
+
+/// Dead letters read at once; bounds the memory of a listing.
+pub const DEAD_LETTERS_PAGE: usize = 256;
+
+/// Routing tables remembered between reloads while a forwarder is still behind
+/// an older one. When there are more, the two oldest become one.
+pub const ROUTE_EPOCHS_MAX: usize = 32;
+
+/// Longest header value taken over from an MQTT property; what is longer is cut
+/// off the record's headers (its payload is never touched).
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// MQTT user properties that become headers; a client could send thousands.
+pub const USER_PROPERTIES_MAX: usize = 64;
+
+/// Partitions of a topic of the embedded cluster at most: each may hold 5 MiB
+/// in memory.
+pub const EMBEDDED_PARTITIONS_MAX: u16 = 12;
