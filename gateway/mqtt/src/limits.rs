@@ -16,6 +16,14 @@ pub const UNANSWERED_REQUESTS_MAX: usize = 16;
 /// shell takes events out and calls again.
 pub const EVENTS_WAITING_MAX: usize = 128;
 
+/// Filters in one SUBSCRIBE or UNSUBSCRIBE. A filter of one byte becomes about
+/// 100 bytes of memory here, so the packet's size alone would be no bound.
+pub const FILTERS_PER_PACKET_MAX: usize = 256;
+
+/// User properties in one CONNECT, for the same reason, from a client that nobody
+/// knows yet.
+pub const CONNECT_USER_PROPERTIES_MAX: usize = 64;
+
 /// Longest reason string sent, in bytes. They are read by people, over airtime.
 pub const REASON_STRING_BYTES_MAX: usize = 200;
 
@@ -47,8 +55,6 @@ pub struct ConnectionLimits {
     pub topic_bytes_max: u16,
     /// Longest client identifier, in bytes.
     pub client_id_bytes_max: u16,
-    /// Filters in one SUBSCRIBE or UNSUBSCRIBE.
-    pub filters_per_packet_max: u16,
     /// From the opened connection to a whole CONNECT, in milliseconds. 2G round
     /// trips take a second and links stall for ten.
     pub connect_timeout_ms: u32,
@@ -69,7 +75,6 @@ impl Default for ConnectionLimits {
             outbound_topic_alias_maximum: 8,
             topic_bytes_max: 1024,
             client_id_bytes_max: 256,
-            filters_per_packet_max: 256,
             connect_timeout_ms: 30_000,
             transmit_bytes_max: 64 * 1024,
         }

@@ -61,6 +61,11 @@ pub(crate) fn read_disconnect(
     let mut session_expiry_s = None;
     if version == Version::V5 {
         reason = read_reason(reader, PacketType::Disconnect)?;
+        if !client_may_leave_with(reason) {
+            return Err(DecodeError::Protocol(
+                "a DISCONNECT reason that only a server may give",
+            ));
+        }
         if !reader.is_empty() {
             read_block(reader, Place::Disconnect, |property, _| {
                 if let Property::SessionExpiryInterval(value) = property {
@@ -74,6 +79,27 @@ pub(crate) fn read_disconnect(
         reason,
         session_expiry_s,
     })
+}
+
+/// MQTT 5.0, table 3-10, the rows of a client.
+fn client_may_leave_with(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::Success
+            | ReasonCode::DisconnectWithWill
+            | ReasonCode::UnspecifiedError
+            | ReasonCode::MalformedPacket
+            | ReasonCode::ProtocolError
+            | ReasonCode::ImplementationSpecificError
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::ReceiveMaximumExceeded
+            | ReasonCode::TopicAliasInvalid
+            | ReasonCode::PacketTooLarge
+            | ReasonCode::MessageRateTooHigh
+            | ReasonCode::QuotaExceeded
+            | ReasonCode::AdministrativeAction
+            | ReasonCode::PayloadFormatInvalid
+    )
 }
 
 pub(crate) fn read_auth(reader: &mut Reader<'_>) -> Result<Auth, DecodeError> {

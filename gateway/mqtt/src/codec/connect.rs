@@ -20,6 +20,7 @@ use super::publish::{MessageProperties, text};
 use super::reader::Reader;
 use super::{DecodeError, FixedHeader, Version};
 use crate::connection::{ConnectRequest, Will};
+use crate::limits::CONNECT_USER_PROPERTIES_MAX;
 use crate::topics::validate_topic;
 use crate::{Message, Qos};
 
@@ -156,6 +157,9 @@ fn read_properties(
                 request.request_response_information = value;
             }
             Property::UserProperty(name, value) => {
+                if request.user_properties.len() == CONNECT_USER_PROPERTIES_MAX {
+                    return Err(DecodeError::TooMany("user properties"));
+                }
                 request
                     .user_properties
                     .push((text(packet, name)?, text(packet, value)?));

@@ -36,6 +36,9 @@ pub enum DecodeError {
     /// MQTT 5.0, section 4.7
     #[error("invalid topic filter: {0}")]
     TopicFilter(FilterError),
+    /// More of something in one packet than [`limits`](crate::limits) allow.
+    #[error("too many in one packet: {0}")]
+    TooMany(&'static str),
     /// Alias 0, above the maximum, or never defined.
     #[error("invalid topic alias")]
     TopicAliasInvalid,
@@ -52,6 +55,7 @@ impl DecodeError {
             Self::ClientIdentifierEmpty => ReasonCode::ClientIdentifierNotValid,
             Self::TopicName(_) => ReasonCode::TopicNameInvalid,
             Self::TopicFilter(_) => ReasonCode::TopicFilterInvalid,
+            Self::TooMany(_) => ReasonCode::QuotaExceeded,
             Self::TopicAliasInvalid => ReasonCode::TopicAliasInvalid,
         }
     }

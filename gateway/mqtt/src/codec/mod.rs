@@ -3,8 +3,8 @@
 //! Decoding is for what a client may send, encoding for what a server may. The
 //! decoder is strict and total: any bytes give a packet, a wish for more bytes,
 //! or a [`DecodeError`] with the standard's reason. It takes no memory but the
-//! packet's own bytes (strings and payloads are slices of the input) and, for
-//! lists, less than four times those.
+//! packet's own bytes: strings and payloads are slices of the input, and lists are
+//! bounded by [`limits`](crate::limits).
 //!
 //! The fixed header, both versions:
 //!

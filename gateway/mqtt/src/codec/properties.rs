@@ -249,12 +249,12 @@ pub(crate) fn are_forwardable(block: &[u8]) -> bool {
 }
 
 /// Writes one string property.
-pub(crate) fn put_string(out: &mut BytesMut, property_id: u8, value: &str) {
+pub(crate) fn put_string_property(out: &mut BytesMut, property_id: u8, value: &str) {
     out.put_u8(property_id);
     super::writer::put_string(out, value);
 }
 
-/// Bytes that [`put_string`] writes.
-pub(crate) fn string_len(value: &str) -> usize {
+/// Bytes that [`put_string_property`] writes.
+pub(crate) fn string_property_len(value: &str) -> usize {
     3 + value.len()
 }

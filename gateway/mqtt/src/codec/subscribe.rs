@@ -16,6 +16,7 @@ use super::publish::text;
 use super::reader::Reader;
 use super::{DecodeError, Version};
 use crate::Qos;
+use crate::limits::FILTERS_PER_PACKET_MAX;
 use crate::topics::{RetainHandling, Subscription, TopicFilter};
 
 /// A SUBSCRIBE packet.
@@ -53,6 +54,7 @@ pub(crate) fn read(
     }
     let mut filters = Vec::new();
     while !reader.is_empty() {
+        check_count(filters.len())?;
         let filter = read_filter(packet, reader, version)?;
         filters.push(read_options(filter, reader.u8()?, id, version)?);
     }
@@ -73,12 +75,20 @@ pub(crate) fn read_unsubscribe(
     }
     let mut filters = Vec::new();
     while !reader.is_empty() {
+        check_count(filters.len())?;
         filters.push(read_filter(packet, reader, version)?);
     }
     if filters.is_empty() {
         return Err(DecodeError::Protocol("UNSUBSCRIBE without a filter")); // MQTT-3.10.3-2
     }
     Ok(Unsubscribe { packet_id, filters })
+}
+
+fn check_count(filters: usize) -> Result<(), DecodeError> {
+    if filters == FILTERS_PER_PACKET_MAX {
+        return Err(DecodeError::TooMany("topic filters"));
+    }
+    Ok(())
 }
 
 fn read_filter(

@@ -21,7 +21,7 @@ pub enum Event {
     /// topic is resolved if it came as an alias. A message of QoS 2 whose
     /// identifier is still unreleased is acknowledged again without this event.
     Publish {
-        /// Names this event to `publish_settled`; counts up by one.
+        /// Names this event to `publish_settled`; later ones have higher tokens.
         token: u64,
         /// What was published; its QoS and retain flag as sent.
         message: Message,
