@@ -41,6 +41,7 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
     files::create_dir(&dir)?;
     files::sweep_leftovers(&dir)?;
     let quarantine = Quarantine::open(&options.dir)?;
+    restore_before(&dir)?;
     finish_replacement(&dir, &quarantine)?;
     let mut mark = Mark::open(&dir.join("mark"))?;
     let mut report = OpenReport::default();
@@ -51,10 +52,17 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
         }
         Err(error)
     });
+    let before = dir.join("before");
     let (database, last_stamp) = match opened {
-        Ok(opened) => opened,
+        Ok(opened) => {
+            if before.is_dir() {
+                files::remove_dir(&before)?;
+            }
+            opened
+        }
         Err(error) if error.is_io() => return Err(error),
         Err(error) => {
+            restore_before(&dir)?;
             let (salvaged, stamp) =
                 salvage(&dir.join("db"), &dir, &database_options, mark.value())?;
             files::rename(&dir.join("fresh.building"), &dir.join("fresh"))?;
@@ -100,6 +108,38 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
     Ok((shared, Start { stamp, mark }, report))
 }
 
+/// Keeps a copy of `db/` while sled opens it: where sled's recovery meets damage
+/// it overwrites everything behind it, and the salvage would find nothing.
+fn keep_before(dir: &Path) -> Result<()> {
+    let building = dir.join("before.building");
+    if building.is_dir() {
+        files::remove_dir(&building)?;
+    }
+    files::create_dir(&building)?;
+    for from in files::list(&dir.join("db"))? {
+        if let (true, Some(name)) = (from.is_file(), from.file_name()) {
+            let to = building.join(name);
+            std::fs::copy(&from, &to)
+                .and_then(|_| std::fs::File::open(&to)?.sync_all())
+                .map_err(|e| StoreError::io("copy", &from, e))?;
+        }
+    }
+    files::sync_dir(&building)?;
+    files::rename(&building, &dir.join("before"))
+}
+
+/// Puts the copy back: sled did not get through with opening.
+fn restore_before(dir: &Path) -> Result<()> {
+    let before = dir.join("before");
+    if !before.is_dir() {
+        return Ok(());
+    }
+    if dir.join("db").is_dir() {
+        files::remove_dir(&dir.join("db"))?;
+    }
+    files::rename(&before, &dir.join("db"))
+}
+
 /// Opens `db/`, or makes it if nothing was ever there, and checks that it did
 /// not come back shorter than its mark.
 fn open_checked(dir: &Path, options: &DatabaseOptions, mark: &Mark) -> Result<(Database, u64)> {
@@ -122,6 +162,8 @@ fn open_checked(dir: &Path, options: &DatabaseOptions, mark: &Mark) -> Result<(D
     if !path.is_dir() {
         return Err(damaged("the whole database is gone"));
     }
+    let durable_stamp = mark.value().max(Index::durable_stamp(&path)?);
+    keep_before(dir)?;
     let database = Database::open(&path, options)?;
     let last = database
         .get(LAST_STAMP_KEY)?
@@ -129,7 +171,7 @@ fn open_checked(dir: &Path, options: &DatabaseOptions, mark: &Mark) -> Result<(D
     let stamp = Envelope::decode_for(LAST_STAMP_KEY, &last)
         .ok_or_else(|| damaged("its last stamp"))?
         .stamp;
-    if stamp < mark.value() {
+    if stamp < durable_stamp {
         return Err(damaged("its latest commits are gone"));
     }
     Ok((database, stamp))
@@ -357,6 +399,15 @@ struct Index {
 }
 
 impl Index {
+    /// The last stamp that some entry knows to be durable.
+    fn durable_stamp(from: &Path) -> Result<u64> {
+        let mut durable = 0;
+        scan(from, &mut |envelope| {
+            durable = durable.max(envelope.durable_stamp);
+        })?;
+        Ok(durable)
+    }
+
     /// The newest version of each key, except those of a group that was not
     /// known to be durable and is not whole: it was torn by the power cut.
     fn of(from: &Path) -> Result<Self> {
