@@ -1,2 +1,66 @@
-//! Under construction.
+//! The records that a terminal sends and the receipts it gets back, as bytes.
+//!
+//! Promises: one message has exactly one encoding (the shortest, RFC 8949
+//! section 4.2.1), what decodes is within every bound of [`limits`], and no
+//! input panics. Never: an allocation, a copy of a text, or a guess about a
+//! version that is not known.
+//!
+//! # Format, version 1
+//!
+//! A message is one CBOR array, with nothing after it:
+//!
+//! | element | type | meaning |
+//! | --- | --- | --- |
+//! | version | uint | 1 |
+//! | marks | uint | `kind * 4 + sealed * 2 + resend` |
+//! | sequence | uint, 64 bits | a record's own number; on a receipt the number of the record it answers |
+//! | body | by kind; a byte string if sealed | |
+//!
+//! | kind | message | body: array of |
+//! | --- | --- | --- |
+//! | 1 | payment | time, account, amount, currency, and if there is one: reference |
+//! | 2 | reversal | time, sequence of the payment that it takes back |
+//! | 3 | receipt | number, status, time, amount, currency, bank reference or null, array of lines |
+//! | 0, 4–63 | reserved | |
+//!
+//! | field | type | meaning |
+//! | --- | --- | --- |
+//! | time | uint, 32 bits | seconds since 1970-01-01 UTC; 0 = the clock was not set |
+//! | account | uint | the decimal digits of the account with a `1` before them, so that leading zeros last; 1 to 18 digits |
+//! | amount | uint | minor units of the currency, at most 15 digits; above 0 in a payment |
+//! | currency | uint | ISO 4217 numeric, 1 to 999 (999 = none) |
+//! | reference | text | 1 to 16 bytes |
+//! | number | uint, 64 bits | the receipt's own number |
+//! | status | uint, 16 bits | 0 accepted, else rejected with this [`Reason`] |
+//! | bank reference | text | 1 to 24 bytes |
+//! | line | text | at most 32 characters; at most 6 lines of 192 bytes in all |
+//!
+//! No text holds a control character: a printer would obey it. Bodies, also of
+//! reserved kinds, are made of uints, texts, byte strings, arrays and null only.
+//!
+//! # Sealing
+//!
+//! Version, marks and sequence stay readable for the gateway. When a body is
+//! sealed it is a byte string (COSE, RFC 9052), and these three are its
+//! authenticated data, *with resend cleared*: a terminal sets that mark on a
+//! message it has already sealed, and sealing again under the same nonce would
+//! break the seal. So resend is a hint that anybody could change; nothing but
+//! counting may rest on it. Sealed bodies are told apart today
+//! ([`WireError::Sealed`]), and opened by a later version of this crate.
 #![no_std]
+
+mod cbor;
+mod error;
+mod header;
+pub mod limits;
+mod money;
+mod receipt;
+mod record;
+mod terminal;
+
+pub use error::{Field, WireError};
+pub use header::{Header, Kind, VERSION, mark_resend, peek};
+pub use money::{Account, Currency};
+pub use receipt::{Lines, Reason, Receipt, Status};
+pub use record::{Payment, Record, RecordBody, Reversal};
+pub use terminal::validate_terminal_id;
