@@ -18,7 +18,7 @@ use bytes::Bytes;
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decoder, Encoder};
 use parking_lot::Mutex;
-use risiti_store::{Identity, NewRecord, Position, Record, StoreError};
+use risiti_store::{Batch, Identity, NewRecord, Position, Record, State, StoreError};
 
 use crate::error::BridgeError;
 use crate::limits;
@@ -42,16 +42,44 @@ pub trait DeadLetterStore: Send + Sync {
     /// # Errors
     /// The disk's, or damage.
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Page, StoreError>;
-    /// Writes all or nothing; returns once it is durable.
+    /// Writes all of them; returns once they are durable.
     ///
     /// # Errors
-    /// The disk's; nothing was written as far as anyone can tell.
+    /// The disk's; some may have been written, writing them again is right.
     fn put(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), StoreError>;
     /// Deletes; returns once it is durable.
     ///
     /// # Errors
     /// The disk's.
     fn delete(&self, key: &[u8]) -> Result<(), StoreError>;
+}
+
+impl DeadLetterStore for State {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        State::get(self, key)
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Page, StoreError> {
+        State::scan(self, prefix, after, limit)
+    }
+
+    fn put(&self, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), StoreError> {
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            let mut batch = Batch::new();
+            for (key, value) in entries.by_ref().take(limits::DEAD_LETTERS_BATCH) {
+                batch.put(key, value);
+            }
+            self.commit(batch)?;
+        }
+        Ok(())
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        batch.delete(key);
+        self.commit(batch)
+    }
 }
 
 /// Why Kafka, or the configuration, will not take a record.

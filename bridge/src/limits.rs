@@ -59,6 +59,9 @@ pub const DEAD_LETTERS_MAX: u64 = 100_000;
 /// Bytes of all dead letters: as much as two generations of the journal.
 pub const DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;
 
+/// Dead letters written in one commit: a record may be 256 KiB.
+pub const DEAD_LETTERS_BATCH: usize = 16;
+
 /// Dead letters read at once; bounds the memory of a listing.
 pub const DEAD_LETTERS_PAGE: usize = 256;
 

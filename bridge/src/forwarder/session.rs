@@ -229,7 +229,7 @@ impl<'a> Session<'a> {
             Some(at) => at,
             None => oldest,
         };
-        self.saved = found.unwrap_or(0);
+        self.saved = self.next;
         self.saved_at = Instant::now();
         tracing::info!(cluster, ?found, next = self.next, end, "forwarding");
         self.publish_position();
@@ -307,7 +307,10 @@ impl<'a> Session<'a> {
         if plan.sends.is_empty() {
             ForwarderMetrics::add(&self.setup.metrics.skipped, plan.skipped);
             self.next = plan.next;
-            if self.next - self.saved.min(self.next) >= limits::UNSAVED_POSITIONS_MAX {
+            // Dead letters are worth saving the position at once, others' records
+            // only now and then.
+            let settled = self.settled.first().is_some_and(|first| *first < self.next);
+            if settled || self.next.saturating_sub(self.saved) >= limits::UNSAVED_POSITIONS_MAX {
                 self.save_position(life)?;
             }
             return Ok(());
@@ -400,10 +403,7 @@ impl<'a> Session<'a> {
 
     /// Nothing to send: saves the position if it moved, then waits for records.
     fn idle(&mut self, life: &mut Life) -> Result<(), End> {
-        if self.next != self.saved
-            && self.saved_at.elapsed() >= limits::UNSAVED_POSITION_AGE
-            && self.saved > 0
-        {
+        if self.next != self.saved && self.saved_at.elapsed() >= limits::UNSAVED_POSITION_AGE {
             return self.save_position(life);
         }
         self.control.set_state(State::CaughtUp);
@@ -509,7 +509,7 @@ impl<'a> Session<'a> {
 
     /// The position as Kafka has it: writing it again changes nothing.
     pub(super) fn position_now(&self) -> Position {
-        self.saved.max(self.setup.source.oldest().min(self.next))
+        self.saved
     }
 
     /// Refuses to begin anything new once a stop was asked for.
