@@ -9,8 +9,8 @@ use super::outbound::WaitsFor;
 use super::{CloseCause, Connection, Event, Stage};
 use crate::codec::writer::{self, ConnAckProperties};
 use crate::codec::{
-    Acknowledge, Connect, DecodeError, Disconnect, Packet, PacketType, Publish, Version,
-    connect_version, decode,
+    Acknowledge, Connect, DecodeError, Disconnect, FixedHeader, Packet, PacketType, Publish,
+    Version, connect_version, decode,
 };
 use crate::limits::{EVENTS_WAITING_MAX, UNANSWERED_REQUESTS_MAX};
 use crate::{Qos, ReasonCode};
@@ -63,6 +63,9 @@ impl Connection {
                     ));
                 }
                 self.version = connect_version(input);
+                if self.version.is_none() && !protocol_is_told(input)? {
+                    return Ok(false);
+                }
                 decode(input, Version::V5, self.limits.connect_packet_bytes_max)?
             }
             _ => decode(input, self.form().version, self.limits.packet_bytes_max)?,
@@ -344,4 +347,15 @@ impl Connection {
             Stage::Closed => Ok(()),
         };
     }
+}
+
+/// Whether so much of a CONNECT is there that [`connect_version`] can't tell more
+/// from a longer piece. Refusals before that would depend on how the network cut
+/// the bytes.
+fn protocol_is_told(input: &[u8]) -> Result<bool, DecodeError> {
+    const NAME_AND_LEVEL_BYTES: usize = 2 + "MQIsdp".len() + 1;
+    Ok(FixedHeader::peek(input)?.is_some_and(|header| {
+        let body_bytes = header.remaining_bytes.min(NAME_AND_LEVEL_BYTES);
+        input.len() >= header.header_bytes + body_bytes
+    }))
 }
