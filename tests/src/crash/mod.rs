@@ -19,10 +19,12 @@
 //! ```
 
 mod image;
+mod judge;
 mod recording;
 mod shim;
 
 pub use image::{Cut, Names, Unsynced};
+pub use judge::{Judge, Verdict};
 pub use recording::{Entry, NodeId, Op, Recording, Snapshot};
 pub use shim::{Errno, Fault, Operations, Shim};
 

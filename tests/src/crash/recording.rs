@@ -112,9 +112,10 @@ impl Recording {
                 base: 0,
             },
         };
+        let logged = loader.recording.log.len();
         loader.base(before);
         let mut at = 0;
-        while let Some(raw) = Raw::parse(&loader.recording.log, at)? {
+        while let Some(raw) = Raw::parse(&loader.recording.log[..logged], at)? {
             at = raw.data.end;
             loader.take(&raw)?;
             if raw.kind == CREATE && raw.a == Path::new(witness) {
