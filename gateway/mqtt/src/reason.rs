@@ -135,3 +135,49 @@ impl std::fmt::Display for ReasonCode {
         write!(f, "{} (0x{:02x})", self.name(), *self as u8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_known_by_its_number_and_no_other_number_is() {
+        let known = (0..=255)
+            .filter_map(ReasonCode::from_u8)
+            .collect::<Vec<_>>();
+        assert_eq!(known, ReasonCode::ALL);
+        assert_eq!(known.len(), 43);
+        for reason in ReasonCode::ALL {
+            assert_eq!(reason.is_error(), *reason as u8 >= 0x80);
+        }
+    }
+
+    /// MQTT 5.0, table 3-1.
+    #[test]
+    fn connack_carries_the_codes_of_its_table() {
+        let allowed: Vec<u8> = ReasonCode::ALL
+            .iter()
+            .filter(|reason| reason.allowed_in(PacketType::ConnAck))
+            .map(|reason| *reason as u8)
+            .collect();
+        let table = [
+            0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8c, 0x90,
+            0x95, 0x97, 0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9f,
+        ];
+        assert_eq!(allowed, table);
+    }
+
+    /// MQTT 3.1.1, table 3.1: 1 to 5, or no CONNACK at all.
+    #[test]
+    fn every_refusal_has_a_v3_return_code_or_none() {
+        for reason in ReasonCode::ALL.iter().filter(|reason| reason.is_error()) {
+            assert!(
+                reason
+                    .v3_connect_code()
+                    .is_none_or(|code| (1..=5).contains(&code))
+            );
+        }
+        assert_eq!(ReasonCode::Success.v3_connect_code(), Some(0));
+        assert_eq!(ReasonCode::MalformedPacket.v3_connect_code(), None);
+    }
+}

@@ -104,6 +104,17 @@ impl TopicFilter {
     }
 }
 
+impl Subscription {
+    /// A copy that does not hold on to the packet it came in.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        Self {
+            filter: self.filter.detach(),
+            ..*self
+        }
+    }
+}
+
 impl std::fmt::Display for TopicFilter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.share {

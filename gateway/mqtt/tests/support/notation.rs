@@ -18,7 +18,7 @@ pub fn bytes(text: &str) -> Vec<u8> {
         match first {
             '"' | '\'' => {
                 let end = rest[1..].find(first).expect("a closing quote") + 1;
-                let inner = rest[1..end].as_bytes();
+                let inner = &rest.as_bytes()[1..end];
                 if first == '\'' {
                     out.extend((inner.len() as u16).to_be_bytes());
                 }
