@@ -153,15 +153,6 @@ impl Database {
         })
     }
 
-    /// Puts one entry; durable after the next [`Database::sync`].
-    pub(crate) fn insert(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        debug_assert!(
-            value.len() <= limits::VALUE_BYTES_MAX,
-            "would become a blob"
-        );
-        self.run(|db| db.insert(key, value).map(|_| ()))
-    }
-
     /// Applies a batch atomically; durable after the next [`Database::sync`].
     pub(crate) fn apply(&self, batch: sled::Batch) -> Result<()> {
         self.run(|db| db.apply_batch(batch))

@@ -106,7 +106,13 @@ pub(crate) fn allocated_bytes(path: &Path) -> u64 {
     let Ok(meta) = fs::symlink_metadata(path) else {
         return 0;
     };
-    let own = meta.blocks() * 512;
+    // A damaged generation is linked into the quarantine, not copied.
+    let links = if meta.is_dir() {
+        1
+    } else {
+        meta.nlink().max(1)
+    };
+    let own = meta.blocks() * 512 / links;
     if !meta.is_dir() {
         return own;
     }

@@ -9,6 +9,7 @@ mod database;
 mod disk;
 pub mod error;
 mod files;
+pub mod journal;
 pub mod limits;
 mod mark;
 mod options;
@@ -19,6 +20,7 @@ pub mod state;
 
 pub use alarm::Alarm;
 pub use error::StoreError;
+pub use journal::{Health, Journal};
 pub use options::{StoreOptions, SyncHook, SyncPolicy};
 pub use record::{
     AckSink, Identity, NewRecord, Outcome, Position, ReadBatch, Record, RecordSource,

@@ -55,13 +55,22 @@ pub const GENERATION_CACHE_BYTES: u64 = 2 * 1024 * 1024;
 /// keeps up never reads the database.
 pub const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The most records and bytes that one commit group of the journal takes, so
-/// that the first of them does not wait for an unbounded write: at 200 bytes a
-/// record, some 20,000 records.
-pub const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most bytes of records that one commit group of the journal takes, so that
+/// the first of them does not wait for an unbounded write, and so that a group
+/// fits one sled batch even if its packs are only half full.
+pub const GROUP_BYTES_MAX: usize = 1536 * 1024;
 
-/// See [`GROUP_BYTES_MAX`].
-pub const GROUP_RECORDS_MAX: usize = 65_536;
+/// The most records of one commit group; at 200 bytes a record some 7,000 reach
+/// [`GROUP_BYTES_MAX`] first.
+pub const GROUP_RECORDS_MAX: usize = 16_384;
+
+/// How many sealed generations are kept open for reading: each consumer reads
+/// one at a time, and a gateway rarely has more than two clusters.
+pub const READERS_MAX: usize = 2;
+
+/// The most bytes of dedup states that one step of a checkpoint submits, so
+/// that receipts and sessions get their turn between two steps.
+pub const CHECKPOINT_STEP_BYTES: usize = 512 * 1024;
 
 /// The dedup window of a terminal, sequence numbers below its highest. A
 /// terminal pipelines at most 64 records and may skip some after a power cut.

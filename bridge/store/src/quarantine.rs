@@ -25,6 +25,23 @@ impl Quarantine {
         Ok(name)
     }
 
+    /// Keeps the files of a directory that stays where it is, by linking them;
+    /// they must never be written again.
+    pub(crate) fn link_dir(&self, from: &Path, what: &str) -> Result<String, StoreError> {
+        let name = self.next_name(what)?;
+        let to = self.dir.join(&name);
+        files::create_dir(&to)?;
+        for path in files::list(from)? {
+            if let (true, Some(file_name)) = (path.is_file(), path.file_name()) {
+                std::fs::hard_link(&path, to.join(file_name))
+                    .map_err(|e| StoreError::io("link", &path, e))?;
+            }
+        }
+        files::sync_dir(&to)?;
+        self.prune();
+        Ok(name)
+    }
+
     /// Keeps damaged bytes; returns the file's name.
     pub(crate) fn take_bytes(&self, bytes: &[u8], what: &str) -> Result<String, StoreError> {
         let name = self.next_name(what)?;

@@ -14,16 +14,17 @@ use crate::{StoreError, files};
 const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// Shows every place of `magic` in the files of sled database `dir` to `entry`,
-/// with at least `entry_bytes_max` bytes behind it unless the file ends. It
-/// returns the length of the entry that it recognised there, if any.
+/// with its offset in its file and at least `entry_bytes_max` bytes behind it
+/// unless the file ends. It returns the length of the entry that it recognised
+/// there, if any.
 ///
 /// # Errors
-/// A file could not be read; unreadable sectors inside it are skipped.
+/// A file could not be read.
 pub(crate) fn scan_database(
     dir: &Path,
     magic: [u8; 4],
     entry_bytes_max: usize,
-    entry: &mut dyn FnMut(&[u8]) -> Option<usize>,
+    entry: &mut dyn FnMut(u64, &[u8]) -> Option<usize>,
 ) -> Result<(), StoreError> {
     let db = dir.join("db");
     if db.is_file() {
@@ -35,15 +36,16 @@ pub(crate) fn scan_database(
     Ok(())
 }
 
-fn scan_file(
+pub(crate) fn scan_file(
     path: &Path,
     magic: [u8; 4],
     entry_bytes_max: usize,
-    entry: &mut dyn FnMut(&[u8]) -> Option<usize>,
+    entry: &mut dyn FnMut(u64, &[u8]) -> Option<usize>,
 ) -> Result<(), StoreError> {
     let mut file = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
     let mut window: Vec<u8> = Vec::with_capacity(WINDOW_BYTES + entry_bytes_max);
     let mut at_end = false;
+    let mut window_offset = 0_u64;
     while !at_end {
         let filled = window.len();
         window.resize(WINDOW_BYTES + entry_bytes_max, 0);
@@ -68,11 +70,12 @@ fn scan_file(
                 break;
             }
             at += found;
-            at += entry(&window[at..]).unwrap_or(1);
+            at += entry(window_offset + at as u64, &window[at..]).unwrap_or(1);
         }
         // The magic itself may straddle the border of what was searched.
         let keep_from = at.min(window.len());
         window.drain(..keep_from);
+        window_offset += keep_from as u64;
     }
     Ok(())
 }

@@ -237,6 +237,10 @@ impl State {
         }
     }
 
+    pub(crate) fn disk(&self) -> Arc<Disk> {
+        Arc::clone(&self.shared.disk)
+    }
+
     /// Numbers for the metrics page.
     #[must_use]
     pub fn health(&self) -> StateHealth {

@@ -335,7 +335,7 @@ fn salvage(
     let mut large: HashMap<Vec<u8>, (Head, u64)> = HashMap::new();
     let mut filled: HashSet<Vec<u8>> = HashSet::new();
     let mut failure = None;
-    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |bytes| {
+    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |_, bytes| {
         let (envelope, len) = Envelope::decode(bytes)?;
         let wanted = envelope.key.first() == Some(&ENTRY)
             && index.newest.get(envelope.key) == Some(&envelope.stamp)
@@ -370,7 +370,7 @@ fn salvage(
 /// memory for all of them at once has no bound.
 fn large_value(from: &Path, key: &[u8], head: Head, stamp: u64) -> Result<Option<Vec<u8>>> {
     let mut pieces: Vec<Option<Vec<u8>>> = vec![None; usize::from(head.pieces)];
-    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |bytes| {
+    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |_, bytes| {
         let (envelope, len) = Envelope::decode(bytes)?;
         if envelope.kind == Kind::Piece
             && envelope.stamp == stamp
@@ -442,7 +442,7 @@ impl Index {
 }
 
 fn scan(from: &Path, each: &mut dyn FnMut(&Envelope<'_>)) -> Result<()> {
-    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |bytes| {
+    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |_, bytes| {
         let (envelope, len) = Envelope::decode(bytes)?;
         each(&envelope);
         Some(len)

@@ -212,7 +212,8 @@ fn survives(damage: impl Fn(&mut fastrand::Rng, &Path)) {
         // The one entry hit may be a tombstone: then a deletion is what is lost.
         assert!(
             came_back <= 1,
-            "seed {seed}: {came_back} deleted entries came back, {report:?} {:?}", state.health()
+            "seed {seed}: {came_back} deleted entries came back, {report:?} {:?}",
+            state.health()
         );
         assert!(
             there >= 239,

@@ -1,0 +1,385 @@
+//! The journal: the durable log of accepted records, by position.
+//!
+//! Promises: `Outcome::Durable` is given only after the record is on stable
+//! storage (G1); positions are contiguous and never reused; outcomes of one sink
+//! come in the order of its appends; a resend of what is stored is `Duplicate`
+//! (G2); what was never acknowledged and cut off by an error is never read; when
+//! the budget is spent, or the disk fails, outcomes are withheld, an alarm is
+//! raised, and it goes on by itself (G8); damage costs what it hit and is
+//! counted (G11). Never blocks in [`Journal::append`]; never takes a failed sync
+//! for a success, and never syncs that file again: the batch goes to a new
+//! generation.
+//!
+//! Layouts: packs in `pack.rs`, files in `generation.rs`, dedup in `dedup.rs`
+//! and `clients.rs`.
+
+mod clients;
+mod committer;
+mod dedup;
+mod generation;
+mod health;
+mod pack;
+mod read;
+mod recovery;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+pub use health::{ConsumerHealth, Health, SYNC_BUCKETS_US, Withheld};
+
+use crate::alarm::Alarm;
+use crate::database::{Database, DatabaseOptions};
+use crate::disk::Disk;
+use crate::options::StoreOptions;
+use crate::quarantine::Quarantine;
+use crate::record::{AckSink, NewRecord, Outcome, Position, ReadBatch, RecordSource};
+use crate::state::{OpenReport, State};
+use crate::{StoreError, files};
+
+use generation::{Generation, SealedGeneration};
+use health::Counters;
+use pack::JournalId;
+use read::Source;
+use tail::Tail;
+
+/// The open journal. Shared by reference; closes when dropped.
+pub struct Journal {
+    shared: Arc<Shared>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+pub(crate) struct Shared {
+    dir: PathBuf,
+    id: JournalId,
+    id_hex: String,
+    options: StoreOptions,
+    database_options: DatabaseOptions,
+    disk: Arc<Disk>,
+    quarantine: Quarantine,
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    progress: Mutex<Progress>,
+    advanced: Condvar,
+    readers: Mutex<Vec<Arc<SealedGeneration>>>,
+    counters: Mutex<Counters>,
+}
+
+#[derive(Default)]
+struct Queue {
+    work: VecDeque<Work>,
+    closing: bool,
+    /// Something else than work wants the committer's attention.
+    wake: bool,
+    seal_asked: bool,
+}
+
+enum Work {
+    Append {
+        record: NewRecord,
+        sink: Arc<dyn AckSink>,
+        token: u64,
+    },
+    Forget {
+        client_id: Bytes,
+    },
+}
+
+/// How far everybody is.
+struct Progress {
+    /// One past the last durable position.
+    end: Position,
+    tail: Tail,
+    /// By number; the positions grow with it.
+    generations: BTreeMap<u64, Generation>,
+    /// The generation that is being written, open.
+    live: Option<(u64, Arc<Database>)>,
+    /// By consumer: it needs nothing below.
+    released: BTreeMap<String, Position>,
+    /// Every record below is in the dedup states filed.
+    checkpointed: Position,
+    /// Generations whose damage was told.
+    damaged: BTreeSet<u64>,
+}
+
+impl Progress {
+    fn source_of(&self, position: Position) -> Source {
+        let holder = self
+            .generations
+            .values()
+            .rev()
+            .find(|generation| generation.first <= position);
+        let Some(holder) = holder else {
+            let next = self
+                .generations
+                .values()
+                .next()
+                .map_or(self.end, |g| g.first);
+            return Source::Gone { next };
+        };
+        let end = self.end_of(holder);
+        if end <= position {
+            return Source::Gone { next: self.end };
+        }
+        match &self.live {
+            Some((number, database)) if *number == holder.number => Source::Live {
+                database: Arc::clone(database),
+                end,
+            },
+            _ => Source::Sealed {
+                generation: holder.clone(),
+                end,
+            },
+        }
+    }
+
+    /// One past the last position that `generation` is responsible for.
+    fn end_of(&self, generation: &Generation) -> Position {
+        self.generations
+            .range(generation.number + 1..)
+            .next()
+            .map_or(self.end, |(_, next)| next.first)
+    }
+
+    fn oldest(&self) -> Position {
+        self.generations
+            .values()
+            .next()
+            .map_or(self.end, |g| g.first)
+    }
+
+    /// What every consumer has released; 1 if somebody never did.
+    fn released_by_all(&self) -> Position {
+        self.released.values().copied().min().unwrap_or(self.end)
+    }
+}
+
+impl Journal {
+    /// Opens the journal under `options.dir`, creating it if missing. `state`
+    /// must be the state of the same directory.
+    ///
+    /// Damage is repaired as far as the bytes allow and told in the report.
+    ///
+    /// # Errors
+    /// The operating system refused.
+    pub fn open(
+        options: &StoreOptions,
+        state: Arc<State>,
+    ) -> Result<(Arc<Self>, OpenReport), StoreError> {
+        let disk = state.disk();
+        let (shared, start, report) = recovery::open(options, state, disk)?;
+        let shared = Arc::new(shared);
+        let committer = committer::spawn(Arc::clone(&shared), start)?;
+        let journal = Self {
+            shared,
+            committer: Mutex::new(Some(committer)),
+        };
+        Ok((Arc::new(journal), report))
+    }
+
+    /// Offers a record; `sink` hears its outcome, on the committer's thread.
+    /// Never blocks: the caller bounds what it has without an outcome.
+    pub fn append(&self, record: NewRecord, sink: &Arc<dyn AckSink>, token: u64) {
+        {
+            let mut queue = self.shared.queue.lock();
+            if !queue.closing {
+                queue.work.push_back(Work::Append {
+                    record,
+                    sink: Arc::clone(sink),
+                    token,
+                });
+                drop(queue);
+                self.shared.arrived.notify_one();
+                return;
+            }
+        }
+        sink.settled(token, Outcome::Closing);
+    }
+
+    /// A client's session was discarded (clean start, expiry): its packet
+    /// identifiers mean nothing any more. Takes effect in the order of appends.
+    pub fn forget(&self, client_id: Bytes) {
+        let mut queue = self.shared.queue.lock();
+        if !queue.closing {
+            queue.work.push_back(Work::Forget { client_id });
+            drop(queue);
+            self.shared.arrived.notify_one();
+        }
+    }
+
+    /// Numbers for the metrics page, and what an operator must hear of.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    /// Settles what is queued, files the dedup states and closes. What is
+    /// withheld is told [`Outcome::Closing`].
+    pub fn close(&self) {
+        self.shared.queue.lock().closing = true;
+        self.shared.arrived.notify_all();
+        if let Some(committer) = self.committer.lock().take()
+            && committer.join().is_err()
+        {
+            tracing::error!("the journal's committer panicked");
+        }
+        self.shared.advanced.notify_all();
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl RecordSource for Journal {
+    fn journal_id(&self) -> &str {
+        &self.shared.id_hex
+    }
+
+    fn oldest(&self) -> Position {
+        self.shared.progress.lock().oldest()
+    }
+
+    fn end(&self) -> Position {
+        self.shared.progress.lock().end
+    }
+
+    fn read(
+        &self,
+        from: Position,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<ReadBatch, StoreError> {
+        read::read(&self.shared, from, records_max, bytes_max)
+    }
+
+    fn wait(&self, after: Position, timeout: Duration) -> Position {
+        let until = Instant::now() + timeout;
+        let mut progress = self.shared.progress.lock();
+        while progress.end <= after {
+            if self
+                .shared
+                .advanced
+                .wait_until(&mut progress, until)
+                .timed_out()
+            {
+                break;
+            }
+        }
+        progress.end
+    }
+
+    fn release(&self, consumer: &str, upto: Position) {
+        {
+            let mut progress = self.shared.progress.lock();
+            let Some(released) = progress.released.get_mut(consumer) else {
+                tracing::error!(
+                    consumer,
+                    "not a consumer of this journal: its release is ignored"
+                );
+                return;
+            };
+            *released = upto.max(*released);
+            let upto = progress.released_by_all();
+            progress.tail.release(upto);
+        }
+        self.shared.delete_released();
+    }
+}
+
+impl Shared {
+    fn ask_seal(&self) {
+        let mut queue = self.queue.lock();
+        queue.seal_asked = true;
+        queue.wake = true;
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
+    fn wake(&self) {
+        self.queue.lock().wake = true;
+        self.arrived.notify_one();
+    }
+
+    /// Deletes generations that nobody needs any more: released by all, their
+    /// dedup states filed, never the newest (its name keeps the positions).
+    fn delete_released(&self) {
+        let doomed: Vec<Generation> = {
+            let mut progress = self.progress.lock();
+            let upto = progress.released_by_all().min(progress.checkpointed);
+            let Some(newest) = progress.generations.keys().next_back().copied() else {
+                return;
+            };
+            let mut released: Vec<Generation> = progress
+                .generations
+                .values()
+                .filter(|g| g.number != newest && progress.end_of(g) <= upto)
+                .cloned()
+                .collect();
+            if self.options.keep_forwarded_bytes > 0 {
+                let mut kept = 0;
+                while let Some(generation) = released.last() {
+                    kept += files::allocated_bytes(&generation.dir);
+                    if kept > self.options.keep_forwarded_bytes {
+                        break;
+                    }
+                    released.pop();
+                }
+            }
+            for generation in &released {
+                progress.generations.remove(&generation.number);
+            }
+            released
+        };
+        if doomed.is_empty() {
+            return;
+        }
+        self.readers
+            .lock()
+            .retain(|open| doomed.iter().all(|g| g.number != open.generation.number));
+        for generation in &doomed {
+            if let Err(error) = files::remove_dir(&generation.dir) {
+                // It is found again, and deleted again, after the next opening.
+                tracing::warn!(%error, "journal: a drained generation could not be deleted");
+            }
+        }
+        self.disk.changed();
+        self.wake();
+    }
+
+    /// Tells of damage in a sealed generation, once, and keeps the evidence.
+    fn note_damage(&self, generation: &Generation, missing: u64, reason: &str) {
+        {
+            let mut progress = self.progress.lock();
+            if !progress.damaged.insert(generation.number) {
+                return;
+            }
+        }
+        let quarantined = match self.quarantine.link_dir(&generation.dir, "generation") {
+            Ok(name) => name,
+            Err(error) => format!("nothing ({error})"),
+        };
+        let alarm = Alarm::Damaged {
+            what: format!("journal generation {}", generation.number),
+            reason: reason.to_string(),
+            salvaged: 0,
+            lost: missing,
+            quarantined,
+        };
+        tracing::error!(%alarm, "journal: damaged");
+        let mut counters = self.counters.lock();
+        counters.damaged_positions += missing;
+        counters.quarantined_generations += 1;
+        counters.note_alarm(alarm);
+    }
+}

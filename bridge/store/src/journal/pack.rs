@@ -1,0 +1,301 @@
+//! How records lie on disk: records in packs, packs in sled entries.
+//!
+//! A pack names its journal, its generation and its positions, so that it can
+//! be found in raw bytes and put in its place without sled. Big-endian.
+//!
+//! | offset | bytes | field |
+//! | --- | --- | --- |
+//! | 0 | 4 | magic `RsJ1` |
+//! | 4 | 1 | version, 1 |
+//! | 5 | 1 | 0 |
+//! | 6 | 16 | journal id |
+//! | 22 | 8 | generation number |
+//! | 30 | 8 | position of its first record |
+//! | 38 | 8 | position of the first record of its commit group: every position below was durable when this was written |
+//! | 46 | 4 | records |
+//! | 50 | 2 | fragment i |
+//! | 52 | 2 | of n |
+//! | 54 | 4 | body length |
+//! | 58 | 4 | CRC32C of bytes 0..58 and the body |
+//! | 62 | | body |
+//!
+//! sled's key is the first position (8) and the fragment (2). The body of a pack
+//! with n = 1 is its records, each behind its length (4). A record too large for
+//! one pack stands alone, cut into n bodies. A record:
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 8 | received, Unix milliseconds |
+//! | 1 | identity: 0 none, 1 sequence, 2 packet; +16 DUP; +32 resend mark |
+//! | 8 | sequence number or packet identifier, 0 for none |
+//! | 2, 2, 4 | lengths of client identifier, topic, properties |
+//! | | client identifier, topic, properties, payload (the rest) |
+
+use bytes::{Buf, BufMut, Bytes};
+
+use crate::limits;
+use crate::record::{Identity, NewRecord, Position};
+
+pub(crate) const MAGIC: [u8; 4] = *b"RsJ1";
+const VERSION: u8 = 1;
+pub(crate) const HEADER_BYTES: usize = 62;
+const RECORD_HEADER_BYTES: usize = 25;
+
+/// The largest pack, bytes.
+pub(crate) const PACK_BYTES_MAX: usize = limits::VALUE_BYTES_MAX;
+const BODY_BYTES_MAX: usize = PACK_BYTES_MAX - HEADER_BYTES;
+
+/// Identifies a journal for ever.
+pub(crate) type JournalId = [u8; 16];
+
+/// A pack's header, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) journal: JournalId,
+    pub(crate) generation: u64,
+    pub(crate) first: Position,
+    pub(crate) group_first: Position,
+    pub(crate) records: u32,
+    pub(crate) fragment: u16,
+    pub(crate) fragments: u16,
+}
+
+impl Header {
+    fn encode(&self, body: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+        bytes.put_slice(&MAGIC);
+        bytes.put_u8(VERSION);
+        bytes.put_u8(0);
+        bytes.put_slice(&self.journal);
+        bytes.put_u64(self.generation);
+        bytes.put_u64(self.first);
+        bytes.put_u64(self.group_first);
+        bytes.put_u32(self.records);
+        bytes.put_u16(self.fragment);
+        bytes.put_u16(self.fragments);
+        bytes.put_u32(body.len() as u32);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), body);
+        bytes.put_u32(crc);
+        bytes.put_slice(body);
+        bytes
+    }
+
+    /// Decodes the pack at the head of `bytes`: header, body, whole length.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<(Self, &[u8], usize)> {
+        let head = bytes.get(..HEADER_BYTES)?;
+        if head[..4] != MAGIC || head[4] != VERSION {
+            return None;
+        }
+        let mut rest = &head[6..];
+        let mut journal = JournalId::default();
+        rest.copy_to_slice(&mut journal);
+        let header = Self {
+            journal,
+            generation: rest.get_u64(),
+            first: rest.get_u64(),
+            group_first: rest.get_u64(),
+            records: rest.get_u32(),
+            fragment: rest.get_u16(),
+            fragments: rest.get_u16(),
+        };
+        let body_bytes = rest.get_u32() as usize;
+        let crc = rest.get_u32();
+        if body_bytes > BODY_BYTES_MAX {
+            return None;
+        }
+        let body = bytes.get(HEADER_BYTES..HEADER_BYTES + body_bytes)?;
+        if crc32c::crc32c_append(crc32c::crc32c(&head[..58]), body) != crc {
+            return None;
+        }
+        Some((header, body, HEADER_BYTES + body_bytes))
+    }
+
+    pub(crate) fn key(&self) -> [u8; 10] {
+        key(self.first, self.fragment)
+    }
+}
+
+/// sled's key of a pack.
+pub(crate) fn key(first: Position, fragment: u16) -> [u8; 10] {
+    let mut key = [0; 10];
+    key[..8].copy_from_slice(&first.to_be_bytes());
+    key[8..].copy_from_slice(&fragment.to_be_bytes());
+    key
+}
+
+/// Whether a record can be stored at all.
+pub(crate) fn fits(record: &NewRecord) -> bool {
+    record.client_id.len() <= limits::STRING_BYTES_MAX
+        && record.topic.len() <= limits::STRING_BYTES_MAX
+        && record_bytes(record) <= limits::RECORD_BYTES_MAX
+}
+
+/// What the bounds count of a record, bytes.
+pub(crate) fn record_bytes(record: &NewRecord) -> usize {
+    record.client_id.len() + record.topic.len() + record.properties.len() + record.payload.len()
+}
+
+fn encode_record(record: &NewRecord, into: &mut Vec<u8>) {
+    let (kind, number) = match record.identity {
+        Identity::None => (0, 0),
+        Identity::Sequence {
+            sequence,
+            dup,
+            resend_mark,
+        } => (
+            1 | u8::from(dup) << 4 | u8::from(resend_mark) << 5,
+            sequence,
+        ),
+        Identity::Packet { packet_id, dup } => (2 | u8::from(dup) << 4, u64::from(packet_id)),
+    };
+    into.put_u64(record.received_ms);
+    into.put_u8(kind);
+    into.put_u64(number);
+    into.put_u16(record.client_id.len() as u16);
+    into.put_u16(record.topic.len() as u16);
+    into.put_u32(record.properties.len() as u32);
+    into.put_slice(&record.client_id);
+    into.put_slice(&record.topic);
+    into.put_slice(&record.properties);
+    into.put_slice(&record.payload);
+}
+
+fn decode_record(mut bytes: Bytes) -> Option<NewRecord> {
+    if bytes.len() < RECORD_HEADER_BYTES {
+        return None;
+    }
+    let received_ms = bytes.get_u64();
+    let kind = bytes.get_u8();
+    let number = bytes.get_u64();
+    let lengths = [
+        usize::from(bytes.get_u16()),
+        usize::from(bytes.get_u16()),
+        bytes.get_u32() as usize,
+    ];
+    let dup = kind & 16 != 0;
+    let identity = match kind & 15 {
+        0 => Identity::None,
+        1 => Identity::Sequence {
+            sequence: number,
+            dup,
+            resend_mark: kind & 32 != 0,
+        },
+        2 => Identity::Packet {
+            packet_id: u16::try_from(number).ok()?,
+            dup,
+        },
+        _ => return None,
+    };
+    let mut fields = lengths.map(|length| (bytes.len() >= length).then(|| bytes.split_to(length)));
+    Some(NewRecord {
+        received_ms,
+        client_id: fields[0].take()?,
+        topic: fields[1].take()?,
+        identity,
+        properties: fields[2].take()?,
+        payload: bytes,
+    })
+}
+
+/// The packs of one commit group: sled's key and value each.
+pub(crate) struct Packer {
+    journal: JournalId,
+    generation: u64,
+    group_first: Position,
+    next: Position,
+    body: Vec<u8>,
+    body_first: Position,
+    packs: Vec<([u8; 10], Vec<u8>)>,
+}
+
+impl Packer {
+    pub(crate) fn new(journal: JournalId, generation: u64, group_first: Position) -> Self {
+        Self {
+            journal,
+            generation,
+            group_first,
+            next: group_first,
+            body: Vec::with_capacity(BODY_BYTES_MAX),
+            body_first: group_first,
+            packs: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, record: &NewRecord) {
+        let bytes = 4 + RECORD_HEADER_BYTES + record_bytes(record);
+        if self.body.len() + bytes > BODY_BYTES_MAX {
+            self.end_pack();
+        }
+        if bytes > BODY_BYTES_MAX {
+            self.add_fragmented(record);
+            return;
+        }
+        self.body.put_u32((bytes - 4) as u32);
+        encode_record(record, &mut self.body);
+        self.next += 1;
+    }
+
+    fn add_fragmented(&mut self, record: &NewRecord) {
+        let mut whole = Vec::with_capacity(RECORD_HEADER_BYTES + record_bytes(record));
+        encode_record(record, &mut whole);
+        let fragments = whole.len().div_ceil(BODY_BYTES_MAX) as u16;
+        for (fragment, body) in (0_u16..).zip(whole.chunks(BODY_BYTES_MAX)) {
+            self.push(self.next, 1, fragment, fragments, body);
+        }
+        self.next += 1;
+        self.body_first = self.next;
+    }
+
+    fn end_pack(&mut self) {
+        if self.body.is_empty() {
+            self.body_first = self.next;
+            return;
+        }
+        let body = std::mem::take(&mut self.body);
+        let records = (self.next - self.body_first) as u32;
+        self.push(self.body_first, records, 0, 1, &body);
+        self.body = body;
+        self.body.clear();
+        self.body_first = self.next;
+    }
+
+    fn push(&mut self, first: Position, records: u32, fragment: u16, fragments: u16, body: &[u8]) {
+        let header = Header {
+            journal: self.journal,
+            generation: self.generation,
+            first,
+            group_first: self.group_first,
+            records,
+            fragment,
+            fragments,
+        };
+        self.packs.push((header.key(), header.encode(body)));
+    }
+
+    /// All packs, in order.
+    pub(crate) fn finish(mut self) -> Vec<([u8; 10], Vec<u8>)> {
+        self.end_pack();
+        self.packs
+    }
+}
+
+/// The records of an unfragmented pack's body, or of all fragments' bodies in a
+/// row; `None` if they are not what the header says.
+pub(crate) fn records_of(header: &Header, body: Bytes) -> Option<Vec<NewRecord>> {
+    if header.fragments != 1 {
+        return Some(vec![decode_record(body)?]);
+    }
+    let mut body = body;
+    let mut records = Vec::with_capacity((header.records as usize).min(PACK_BYTES_MAX));
+    for _ in 0..header.records {
+        if body.len() < 4 {
+            return None;
+        }
+        let length = body.get_u32() as usize;
+        if body.len() < length {
+            return None;
+        }
+        records.push(decode_record(body.split_to(length))?);
+    }
+    body.is_empty().then_some(records)
+}

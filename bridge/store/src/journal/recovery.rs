@@ -1,0 +1,219 @@
+//! Opening the journal: where it ends, and what its dedup must know.
+//!
+//! Only names are listed, and only generations beyond the last checkpoint are
+//! read: the time does not grow with the backlog. Nothing is written except a
+//! sync of the newest generation: after a kill its last bytes may be in the page
+//! cache only, and what is read from them (and forwarded) must not be taken back
+//! by a later power cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::database::DatabaseOptions;
+use crate::disk::Disk;
+use crate::mark::Mark;
+use crate::options::StoreOptions;
+use crate::quarantine::Quarantine;
+use crate::record::Position;
+use crate::state::{OpenReport, State};
+use crate::{StoreError, files, limits};
+
+use super::clients::Clients;
+use super::committer::Start;
+use super::generation::{Generation, SealedGeneration};
+use super::health::Counters;
+use super::pack::{self, Header, JournalId};
+use super::tail::Tail;
+use super::{Progress, Queue, Shared};
+use crate::record::ReadBatch;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+pub(super) fn open(
+    options: &StoreOptions,
+    state: Arc<State>,
+    disk: Arc<Disk>,
+) -> Result<(Shared, Start, OpenReport)> {
+    let dir = options.dir.join("journal");
+    files::create_dir(&dir)?;
+    files::sweep_leftovers(&dir)?;
+    let mut generations: BTreeMap<u64, Generation> = files::list(&dir)?
+        .iter()
+        .filter_map(|path| Generation::from_dir(path))
+        .map(|generation| (generation.number, generation))
+        .collect();
+    let id = journal_id(&dir, &generations)?;
+    let mark = Mark::open(&dir.join("mark"))?;
+    let mut clients = Clients::open(state, id)?;
+    let floor = mark.value().max(clients.checkpointed()).max(1);
+
+    let end = match generations.values().next_back() {
+        Some(newest) => end_of_newest(id, newest, floor)?,
+        None => floor,
+    };
+    let number = generations.keys().next_back().map_or(1, |last| last + 1);
+    // What holds nothing (its first append was cut off) is in the way of nobody,
+    // but it would be listed for ever.
+    let empty: Vec<u64> = generations
+        .values()
+        .filter(|g| {
+            generations
+                .range(g.number + 1..)
+                .next()
+                .is_some_and(|(_, n)| n.first <= g.first)
+        })
+        .map(|g| g.number)
+        .collect();
+    for number in empty {
+        if let Some(generation) = generations.remove(&number) {
+            files::remove_dir(&generation.dir)?;
+        }
+    }
+
+    let shared = Shared {
+        id,
+        id_hex: hex(&id),
+        options: options.clone(),
+        database_options: DatabaseOptions {
+            cache_bytes: limits::GENERATION_CACHE_BYTES,
+            sync: options.sync,
+            sync_hook: options.sync_hook.clone(),
+        },
+        disk,
+        quarantine: Quarantine::open(&options.dir)?,
+        queue: Mutex::new(Queue::default()),
+        arrived: Condvar::new(),
+        progress: Mutex::new(Progress {
+            end,
+            tail: Tail::default(),
+            generations,
+            live: None,
+            released: options.consumers.iter().map(|c| (c.clone(), 1)).collect(),
+            checkpointed: clients.checkpointed(),
+            damaged: BTreeSet::new(),
+        }),
+        advanced: Condvar::new(),
+        readers: Mutex::new(Vec::new()),
+        counters: Mutex::new(Counters::default()),
+        dir,
+    };
+    let mut report = OpenReport::default();
+    report.salvaged += learn(&shared, &mut clients, end)?;
+    {
+        let health = shared.health();
+        report.damaged_positions = health.damaged_positions;
+        report.quarantined = health.quarantined_generations;
+        report.alarms = health.alarms;
+    }
+    clients.begin_checkpoint(end);
+    let start = Start {
+        clients,
+        mark,
+        end,
+        number,
+    };
+    Ok((shared, start, report))
+}
+
+/// Makes what the newest generation holds durable, and finds its end.
+fn end_of_newest(id: JournalId, newest: &Generation, floor: Position) -> Result<Position> {
+    let path = newest.dir.join("db");
+    match File::open(&path) {
+        Ok(file) => file
+            .sync_all()
+            .map_err(|e| StoreError::io("sync", &path, e))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(floor.max(newest.first)),
+        Err(e) => return Err(StoreError::io("open", &path, e)),
+    }
+    let sealed = SealedGeneration::open(id, newest, Position::MAX)?;
+    Ok(sealed.find_end(floor))
+}
+
+/// Reads what the last checkpoint does not cover; the readers on the way find
+/// and count damage. Returns the records read.
+fn learn(shared: &Shared, clients: &mut Clients, end: Position) -> Result<u64> {
+    let mut next = clients.checkpointed().max(shared.progress.lock().oldest());
+    let mut records = 0;
+    while next < end {
+        let batch: ReadBatch = match super::read::read(shared, next, 4_096, 4 * 1024 * 1024) {
+            Ok(batch) => batch,
+            // The generation is gone; it was counted, go on behind it.
+            Err(StoreError::Damaged { .. }) => continue,
+            Err(e) => return Err(e),
+        };
+        if batch.next <= next {
+            break;
+        }
+        for record in &batch.records {
+            clients.learn(&record.record)?;
+        }
+        records += batch.records.len() as u64;
+        next = batch.next;
+    }
+    let damaged = shared.counters.lock().damaged_positions;
+    Ok(if damaged > 0 { records } else { 0 })
+}
+
+/// The journal's id: from its file, else from any pack, else a new one.
+fn journal_id(dir: &Path, generations: &BTreeMap<u64, Generation>) -> Result<JournalId> {
+    let path = dir.join("id");
+    match fs::read(&path) {
+        Ok(bytes) => {
+            if let Some(id) = parse_id(&bytes) {
+                return Ok(id);
+            }
+            tracing::error!("journal: its id file is damaged, the id is taken from its packs");
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(StoreError::io("read", &path, e)),
+    }
+    let mut found = None;
+    for generation in generations.values().rev() {
+        let db = generation.dir.join("db");
+        if found.is_none() && db.is_file() {
+            crate::raw_scan::scan_file(&db, pack::MAGIC, pack::PACK_BYTES_MAX, &mut |_, bytes| {
+                let (header, _, length) = Header::decode(bytes)?;
+                if header.generation == generation.number {
+                    found = Some(header.journal);
+                }
+                Some(length)
+            })?;
+        }
+    }
+    let id = match found {
+        Some(id) => id,
+        None => random_id()?,
+    };
+    let text = hex(&id);
+    let crc = crc32c::crc32c(text.as_bytes());
+    files::write_whole(&path, format!("{text}{crc:08x}").as_bytes())?;
+    Ok(id)
+}
+
+fn random_id() -> Result<JournalId> {
+    let path = Path::new("/dev/urandom");
+    let mut id = JournalId::default();
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut id))
+        .map_err(|e| StoreError::io("read", path, e))?;
+    Ok(id)
+}
+
+fn parse_id(bytes: &[u8]) -> Option<JournalId> {
+    let text = std::str::from_utf8(bytes.get(..40)?).ok()?;
+    let crc = u32::from_str_radix(text.get(32..)?, 16).ok()?;
+    if bytes.len() != 40 || crc32c::crc32c(&bytes[..32]) != crc {
+        return None;
+    }
+    let number = u128::from_str_radix(text.get(..32)?, 16).ok()?;
+    Some(number.to_be_bytes())
+}
+
+fn hex(id: &JournalId) -> String {
+    format!("{:032x}", u128::from_be_bytes(*id))
+}
