@@ -22,8 +22,6 @@ mod pack;
 mod read;
 mod recovery;
 mod tail;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
