@@ -319,6 +319,67 @@ proptest! {
         }
     }
 
+    /// Whatever client and shell do in whatever order: no panic, never more in
+    /// flight than the client takes, and one end, after which nothing is said.
+    #[test]
+    fn a_random_dialogue_keeps_the_contract(
+        v5 in any::<bool>(),
+        steps in prop::collection::vec((0..16u8, 1..4u8, 0..8u64), 1..80),
+    ) {
+        let mut script = Script::new(Feeding::AllAtOnce);
+        script.open(if v5 { "v5 {210002220002}" } else { "v4" }).unwrap();
+        let window = if v5 { 2 } else { 64 };
+        let none = if v5 { "{}" } else { "" };
+        let mut in_flight = 0;
+        let mut closed = false;
+        for (step, id, token) in steps {
+            let was_closed = closed;
+            let connection = &mut script.connection;
+            match step {
+                0..=2 => {
+                    let first_byte = 0x30 | step << 1;
+                    let packet_id = if step > 0 { format!("00{id:02x}") } else { String::new() };
+                    script.send(&bytes(&format!("{first_byte:02x}{{ 'a' {packet_id} {none} }}")));
+                }
+                3 => script.send(&[0x62, 2, 0, id]),
+                4 => script.send(&[0x40, 2, 0, id]),
+                5 => script.send(&[0x50, 2, 0, id]),
+                6 => script.send(&[0x70, 2, 0, id]),
+                7 => script.send(&bytes(&format!("82{{ 00{id:02x} {none} 'a' 01 }}"))),
+                8 => script.send(&[0xc0, 0]),
+                9 | 10 => connection.publish_settled(token, ReasonCode::Success, Some("why")),
+                11 => connection.publish_completed(id.into()),
+                12 => connection.released(id.into()),
+                13 if token == 0 => connection.close(ReasonCode::SessionTakenOver, ""),
+                13 if token == 1 => connection.handle_transport_lost(),
+                _ => {
+                    let qos = Qos::from_u8(id % 3).unwrap();
+                    let message = Message::new("long/topic", "x");
+                    let outcome = connection.deliver(&Delivery {
+                        // Free ones only, as the session's part is.
+                        packet_id: 100 + in_flight,
+                        message: &message,
+                        qos,
+                        retain: false,
+                        dup: false,
+                        subscription_ids: &[],
+                        expiry_s: None,
+                    });
+                    if outcome == Deliver::Delivered && qos != Qos::AtMostOnce {
+                        in_flight += 1;
+                        prop_assert!(in_flight <= window);
+                    }
+                }
+            }
+            let output = script.take_output();
+            prop_assert!(!was_closed || output.is_empty(), "said after the end");
+            while let Some(event) = script.connection.poll_event() {
+                prop_assert!(!closed, "{:?} after Closed", event);
+                closed = matches!(event, Event::Closed(_));
+            }
+        }
+    }
+
     #[test]
     fn the_tree_finds_what_a_naive_matcher_finds(
         changes in prop::collection::vec((filter(), any::<bool>()), 1..40),
@@ -459,6 +520,24 @@ fn an_envelope_of_another_version_says_so() {
         ..Message::new("a", "b")
     };
     assert_eq!(&message.encode()[..], &[1, 5, 0, 1, b'a', 0, 0, 0, 0, b'b']);
+}
+
+#[test]
+fn an_envelope_with_what_no_message_has_is_damaged() {
+    let good: &[u8] = &[1, 0, 0, 1, b'a', 0, 0, 0, 2, 1, 1, b'x'];
+    assert!(Message::decode(&Bytes::from_static(good)).is_ok());
+    let damaged = |at: usize, value: u8| {
+        let mut envelope = good.to_vec();
+        envelope[at] = value;
+        Message::decode(&Bytes::from(envelope)).is_err()
+    };
+    assert!(damaged(1, 3), "QoS 3");
+    assert!(damaged(1, 0x10), "unknown flags");
+    assert!(damaged(4, b'#'), "wildcard in the topic");
+    assert!(damaged(4, 0xff), "topic not UTF-8");
+    assert!(damaged(9, 0x23), "a topic alias among the properties");
+    assert!(damaged(10, 2), "a property out of its range");
+    assert!(damaged(8, 200), "properties longer than the envelope");
 }
 
 #[test]
