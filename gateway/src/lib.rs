@@ -1,1 +1,19 @@
-//! Under construction.
+//! The gateway: MQTT in, a durable journal, Kafka out.
+
+pub mod admin;
+pub mod broker;
+pub mod cli;
+pub mod clock;
+pub mod connection;
+pub mod fanout;
+pub mod gateway;
+pub mod limits;
+pub mod listener;
+pub mod mailbox;
+pub mod metrics;
+pub mod outgoing;
+pub mod retained;
+pub mod rows;
+pub mod session;
+pub mod status;
+pub mod subscriptions;

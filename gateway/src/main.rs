@@ -1,2 +1,7 @@
 //! The `risiti` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    risiti_gateway::cli::main()
+}

@@ -1,0 +1,328 @@
+//! Sessions come, are taken over, go, and expire.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytestring::ByteString;
+use risiti_mqtt::connection::Closed;
+use risiti_mqtt::{ConnectRequest, ReasonCode};
+use risiti_store::state::Batch;
+
+use super::wills::Cause;
+use super::{Broker, Seat};
+use crate::mailbox::{Farewell, Mailbox};
+use crate::rows::{self, SessionNumber, SessionRow, WillRow};
+use crate::session::Session;
+
+/// A CONNECT that was let in.
+pub struct Connected {
+    /// The connection's place.
+    pub seat: Seat,
+    /// Whether a session was resumed.
+    pub session_present: bool,
+    /// The client identifier that was made up for it.
+    pub assigned_client_id: Option<ByteString>,
+    /// The session expiry interval in force, seconds.
+    pub session_expiry_s: u32,
+    /// QoS 2 identifiers that wait for PUBREL.
+    pub unreleased: Vec<u16>,
+}
+
+/// A refusal of a CONNECT: what the client is told.
+pub type ConnectRefusal = (ReasonCode, &'static str);
+
+impl Broker {
+    /// Lets a client in: finds or makes its session, takes it over from an
+    /// older connection, and makes durable what must survive (a new persistent
+    /// session, a will) before the client is told.
+    ///
+    /// # Errors
+    /// What CONNACK is to say.
+    pub async fn connect(
+        self: &Arc<Self>,
+        request: &ConnectRequest,
+        mailbox: &Arc<Mailbox>,
+    ) -> Result<Connected, ConnectRefusal> {
+        let limits = self.limits();
+        let assigned_client_id = request
+            .client_id
+            .is_empty()
+            .then(|| ByteString::from(format!("auto-{:016x}", fastrand::u64(..))));
+        let client_id = assigned_client_id
+            .clone()
+            .unwrap_or_else(|| ByteString::from(&*request.client_id));
+        let expiry_s = request.session_expiry_s.min(limits.session_expiry_s_max);
+        if let Some(will) = &request.will
+            && will.message.topic.starts_with('$')
+        {
+            return Err((
+                ReasonCode::TopicNameInvalid,
+                "topics that begin with $ are the server's",
+            ));
+        }
+
+        let mut batch = Batch::new();
+        batch.allow_splitting();
+        let (seat, session_present, unreleased) = {
+            let _order = self.order.lock();
+            let mut sessions = self.sessions.lock();
+            let old = sessions.get(&client_id).cloned();
+            if let Some(old) = &old {
+                self.supersede(old);
+            }
+            // A session ends with its connection unless it is persistent; a
+            // clean start ends any (MQTT-3.1.2-4).
+            let resumed = old
+                .as_ref()
+                .filter(|s| s.persistent && !request.clean_start)
+                .cloned();
+            if let (Some(old), None) = (&old, &resumed) {
+                self.end_session(&mut sessions, old, &mut batch);
+                self.journal.forget(client_id.as_bytes().clone());
+            }
+            let session = match &resumed {
+                Some(session) => {
+                    self.settle_will(session, Cause::Resumed, &mut batch);
+                    session.clone()
+                }
+                None => {
+                    if sessions.len() >= limits.sessions_max as usize {
+                        return Err((
+                            ReasonCode::QuotaExceeded,
+                            "the gateway holds as many sessions as it may",
+                        ));
+                    }
+                    let session = Arc::new(Session::new(
+                        client_id.clone(),
+                        fastrand::u64(1..SessionNumber::MAX),
+                        expiry_s,
+                    ));
+                    sessions.insert(client_id.clone(), session.clone());
+                    session
+                }
+            };
+            let mut state = session.lock();
+            state.epoch += 1;
+            state.mailbox = Some(mailbox.clone());
+            let changed = resumed.is_none() || state.expiry_s != expiry_s;
+            state.expiry_s = expiry_s;
+            state.disconnected_ms = None;
+            state.outgoing.disconnected();
+            if changed && session.persistent {
+                batch.put(rows::session_key(&client_id), session_row(&session, &state));
+                state.row_is_stale = false;
+            }
+            if let Some(will) = &request.will {
+                let mut will = will.clone();
+                will.message = will.message.detach();
+                let number = fastrand::u64(..);
+                batch.put(
+                    rows::will_key(number),
+                    rows::encode(&WillRow::new(&client_id, will.delay_s, &will.message)),
+                );
+                state.will = Some((number, will));
+            }
+            let seat = Seat {
+                session: session.clone(),
+                epoch: state.epoch,
+            };
+            let unreleased = state.unreleased.clone();
+            (seat, resumed.is_some(), unreleased)
+        };
+        if !batch.is_empty()
+            && let Err(error) = self.commit(batch).await
+        {
+            tracing::warn!(%error, %client_id, "CONNECT refused: its session can't be stored");
+            return Err((
+                ReasonCode::ServerUnavailable,
+                "the session can't be stored now; try again later",
+            ));
+        }
+        Ok(Connected {
+            seat,
+            session_present,
+            assigned_client_id,
+            session_expiry_s: expiry_s,
+            unreleased,
+        })
+    }
+
+    /// Ends the connection that holds a session now, if any.
+    fn supersede(&self, session: &Arc<Session>) {
+        let mut state = session.lock();
+        // Whatever the old connection still does, it does in vain.
+        state.epoch += 1;
+        if let Some(mailbox) = state.mailbox.take() {
+            self.metrics.taken_over.fetch_add(1, Ordering::Relaxed);
+            mailbox.end(Farewell::TakenOver);
+        }
+        session.made_room();
+    }
+
+    /// A connection is over.
+    pub fn disconnected(self: &Arc<Self>, seat: &Seat, closed: &Closed) {
+        let session = &seat.session;
+        let mut batch = Batch::new();
+        batch.allow_splitting();
+        {
+            let _order = self.order.lock();
+            let mut sessions = self.sessions.lock();
+            {
+                let mut state = session.lock();
+                if state.epoch != seat.epoch || state.ended {
+                    return;
+                }
+                state.epoch += 1;
+                state.mailbox = None;
+                state.disconnected_ms = Some(self.now_ms());
+                state.row_is_stale = true;
+                state.outgoing.disconnected();
+                if let Some(expiry_s) = closed.session_expiry_s {
+                    state.expiry_s = expiry_s.min(self.limits().session_expiry_s_max);
+                }
+            }
+            session.made_room();
+            let cause = if closed.publish_will {
+                Cause::Lost
+            } else {
+                Cause::Leave
+            };
+            self.settle_will(session, cause, &mut batch);
+            let over = session.lock().expiry_s == 0 || !session.persistent;
+            if over {
+                self.end_session(&mut sessions, session, &mut batch);
+            }
+        }
+        self.submit(batch);
+    }
+
+    /// Discards a session with everything that belongs to it.
+    pub(super) fn end_session(
+        self: &Arc<Self>,
+        sessions: &mut std::collections::HashMap<ByteString, Arc<Session>>,
+        session: &Arc<Session>,
+        batch: &mut Batch,
+    ) {
+        self.settle_will(session, Cause::SessionEnded, batch);
+        let (subscriptions, linked, owes_rows) = {
+            let mut state = session.lock();
+            state.ended = true;
+            state.mailbox = None;
+            state.outgoing.disconnected();
+            (
+                std::mem::take(&mut state.subscriptions),
+                std::mem::take(&mut state.linked),
+                state.owed > 0 || !state.unreleased.is_empty(),
+            )
+        };
+        session.made_room();
+        {
+            let mut all = self.subscriptions.lock();
+            for (_, subscription) in &subscriptions {
+                all.remove(session, &subscription.filter);
+            }
+            self.any_subscription
+                .store(!all.is_empty(), Ordering::Release);
+        }
+        if linked {
+            let fanout = self.fanout.clone();
+            let number = session.number;
+            tokio::spawn(async move { fanout.detach(number).await });
+        }
+        if sessions
+            .get(&session.client_id)
+            .is_some_and(|s| s.number == session.number)
+        {
+            sessions.remove(&session.client_id);
+        }
+        if session.persistent {
+            batch.delete(rows::session_key(&session.client_id));
+            if owes_rows {
+                let broker = self.clone();
+                let number = session.number;
+                tokio::task::spawn_blocking(move || broker.delete_rows_of(number));
+            }
+        }
+    }
+
+    /// Removes the rows of a session that is no more, a page at a time.
+    pub(super) fn delete_rows_of(&self, number: SessionNumber) {
+        for prefix in [
+            rows::deliveries_prefix(number),
+            rows::unreleased_prefix(number),
+        ] {
+            loop {
+                let page = match self.state.scan(&prefix, None, crate::limits::ROWS_PER_PAGE) {
+                    Ok(page) if page.is_empty() => break,
+                    Ok(page) => page,
+                    Err(error) => {
+                        tracing::warn!(%error, "rows of a discarded session stay until the next start");
+                        return;
+                    }
+                };
+                let mut batch = Batch::new();
+                for (key, _) in &page {
+                    batch.delete(key.clone());
+                }
+                if self.state.commit(batch).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends sessions whose time is over and writes down since when others are
+    /// offline. To be called now and then.
+    pub fn expire_sessions(self: &Arc<Self>) {
+        let now_ms = self.now_ms();
+        let mut batch = Batch::new();
+        batch.allow_splitting();
+        {
+            let _order = self.order.lock();
+            let mut sessions = self.sessions.lock();
+            let over: Vec<_> = sessions
+                .values()
+                .filter(|session| {
+                    let state = session.lock();
+                    state.disconnected_ms.is_some_and(|since_ms| {
+                        now_ms >= since_ms + u64::from(state.expiry_s) * 1000
+                    })
+                })
+                .cloned()
+                .collect();
+            for session in &over {
+                tracing::debug!(client = %session.client_id, "session expired");
+                self.end_session(&mut sessions, session, &mut batch);
+            }
+        }
+        self.submit(batch);
+        self.save_sessions();
+    }
+
+    /// Writes down since when sessions are offline, where the store knows less.
+    pub fn save_sessions(&self) {
+        let mut batch = Batch::new();
+        batch.allow_splitting();
+        for session in self.sessions.lock().values() {
+            let mut state = session.lock();
+            if state.row_is_stale && session.persistent && state.mailbox.is_none() && !state.ended {
+                batch.put(
+                    rows::session_key(&session.client_id),
+                    session_row(session, &state),
+                );
+                state.row_is_stale = false;
+            }
+        }
+        self.submit(batch);
+    }
+}
+
+/// The row of a session as it is now.
+pub(super) fn session_row(session: &Session, state: &crate::session::SessionState) -> Vec<u8> {
+    rows::encode(&SessionRow::new(
+        session.number,
+        state.expiry_s,
+        state.disconnected_ms,
+        state.subscriptions.iter().map(|(_, s)| s),
+    ))
+}

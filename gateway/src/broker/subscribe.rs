@@ -1,0 +1,222 @@
+//! SUBSCRIBE and UNSUBSCRIBE (MQTT 5.0, sections 3.8 and 3.10).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use risiti_mqtt::{Message, Qos, ReasonCode, RetainHandling, Subscription, TopicFilter};
+use risiti_store::state::Batch;
+
+use super::connect::session_row;
+use super::publish::{Draft, RETAINED_AGAIN};
+use super::{Broker, Seat};
+use crate::retained::RetainedMessage;
+use crate::rows;
+use crate::subscriptions::{Matches, Target};
+
+/// What came of a SUBSCRIBE.
+pub struct Subscribed {
+    /// A code for each filter.
+    pub codes: Vec<ReasonCode>,
+    /// The session's row changed: SUBACK waits until this batch is durable.
+    pub batch: Option<Batch>,
+    /// Retained messages to deliver once SUBACK is out.
+    pub retained: Vec<(RetainedMessage, Subscription)>,
+}
+
+impl Broker {
+    /// Takes a SUBSCRIBE.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        seat: &Seat,
+        filters: Vec<Subscription>,
+    ) -> Subscribed {
+        let session = &seat.session;
+        let limits = self.limits();
+        let mut codes = Vec::with_capacity(filters.len());
+        let mut retained = Vec::new();
+        let mut link = Vec::new();
+        let mut attach = false;
+        let mut changed = false;
+        for subscription in filters {
+            let subscription = Subscription {
+                filter: subscription.filter.detach(),
+                ..subscription
+            };
+            let state = session.lock();
+            if state.epoch != seat.epoch || state.ended {
+                codes.push(ReasonCode::UnspecifiedError);
+                continue;
+            }
+            let old = state
+                .subscriptions
+                .iter()
+                .position(|(_, s)| s.filter == subscription.filter);
+            if old.is_none()
+                && state.subscriptions.len() >= limits.subscriptions_per_session_max as usize
+            {
+                codes.push(ReasonCode::QuotaExceeded);
+                continue;
+            }
+            let through_router = !session.persistent && subscription.filter.share.is_none();
+            if through_router
+                && !state.linked
+                && self.fanout.links() >= crate::limits::FANOUT_LINKS_MAX as u64 - 1
+            {
+                codes.push(ReasonCode::QuotaExceeded);
+                continue;
+            }
+            let number = {
+                // Lock order everywhere: subscriptions before a session, never
+                // behind it.
+                drop(state);
+                let mut all = self.subscriptions.lock();
+                if old.is_some() {
+                    all.remove(session, &subscription.filter);
+                }
+                let inserted = all.insert(session, &subscription);
+                self.any_subscription
+                    .store(!all.is_empty(), Ordering::Release);
+                match inserted {
+                    Ok(number) => number,
+                    Err(_) => {
+                        codes.push(ReasonCode::TopicFilterInvalid);
+                        continue;
+                    }
+                }
+            };
+            let mut state = session.lock();
+            match old {
+                Some(index) => state.subscriptions[index] = (number, subscription.clone()),
+                None => state.subscriptions.push((number, subscription.clone())),
+            }
+            if through_router {
+                attach |= !std::mem::replace(&mut state.linked, true);
+                link.push(number);
+            }
+            drop(state);
+            changed = true;
+            codes.push(match subscription.qos {
+                Qos::AtMostOnce => ReasonCode::Success,
+                Qos::AtLeastOnce => ReasonCode::GrantedQos1,
+                Qos::ExactlyOnce => ReasonCode::GrantedQos2,
+            });
+            let wants_retained = subscription.filter.share.is_none()
+                && match subscription.retain_handling {
+                    RetainHandling::Send => true,
+                    RetainHandling::SendIfNew => old.is_none(),
+                    RetainHandling::DoNotSend => false,
+                };
+            if wants_retained {
+                let found = self
+                    .retained
+                    .read()
+                    .matching(&subscription.filter.filter, self.now_ms());
+                retained.extend(found.into_iter().map(|m| (m, subscription.clone())));
+            }
+        }
+        if attach {
+            self.fanout.attach(session.number, session.clone()).await;
+        }
+        for number in link {
+            self.fanout.subscribe(session.number, number).await;
+        }
+        Subscribed {
+            codes,
+            batch: self.row_if(changed, seat),
+            retained,
+        }
+    }
+
+    /// Takes an UNSUBSCRIBE: a code for each filter, and what must be durable
+    /// before UNSUBACK.
+    pub async fn unsubscribe(
+        self: &Arc<Self>,
+        seat: &Seat,
+        filters: &[TopicFilter],
+    ) -> (Vec<ReasonCode>, Option<Batch>) {
+        let session = &seat.session;
+        let mut codes = Vec::with_capacity(filters.len());
+        let mut unlink = Vec::new();
+        let mut changed = false;
+        for filter in filters {
+            let removed = {
+                let mut state = session.lock();
+                if state.epoch != seat.epoch || state.ended {
+                    codes.push(ReasonCode::UnspecifiedError);
+                    continue;
+                }
+                state
+                    .subscriptions
+                    .iter()
+                    .position(|(_, s)| s.filter == *filter)
+                    .map(|index| state.subscriptions.swap_remove(index))
+            };
+            let Some((number, subscription)) = removed else {
+                codes.push(ReasonCode::NoSubscriptionExisted);
+                continue;
+            };
+            let mut all = self.subscriptions.lock();
+            all.remove(session, &subscription.filter);
+            self.any_subscription
+                .store(!all.is_empty(), Ordering::Release);
+            drop(all);
+            if !session.persistent && subscription.filter.share.is_none() {
+                unlink.push(number);
+            }
+            changed = true;
+            codes.push(ReasonCode::Success);
+        }
+        for number in unlink {
+            self.fanout.unsubscribe(session.number, number).await;
+        }
+        (codes, self.row_if(changed, seat))
+    }
+
+    fn row_if(&self, changed: bool, seat: &Seat) -> Option<Batch> {
+        if !changed || !seat.session.persistent {
+            return None;
+        }
+        let mut state = seat.session.lock();
+        if state.ended {
+            return None;
+        }
+        state.row_is_stale = false;
+        let mut batch = Batch::new();
+        batch.put(
+            rows::session_key(&seat.session.client_id),
+            session_row(&seat.session, &state),
+        );
+        Some(batch)
+    }
+
+    /// Queues retained messages for a session that has just subscribed, with
+    /// RETAIN set (MQTT-3.3.1-8).
+    pub fn send_retained(&self, seat: &Seat, retained: Vec<(RetainedMessage, Subscription)>) {
+        for (kept, subscription) in retained {
+            let message = Message {
+                retain: true,
+                ..(*kept.message).clone()
+            };
+            let target = Target {
+                session: seat.session.clone(),
+                qos: message.qos.min(subscription.qos),
+                retain: true,
+                subscription_ids: subscription.id.into_iter().collect(),
+            };
+            self.deliver_retained(Draft {
+                seat: Some(seat.clone()),
+                message,
+                record: None,
+                matches: Matches {
+                    targets: vec![target],
+                    live: Vec::new(),
+                },
+                identifier: None,
+                publisher: RETAINED_AGAIN,
+                received_ms: kept.received_ms,
+                reply: None,
+                then_delete: None,
+            });
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! `risiti check FILE`.
+
+use std::path::Path;
+
+use risiti_config::Config;
+
+use super::Failure;
+
+/// Validates a configuration and prints what would run.
+pub fn check(file: &Path) -> Result<(), Failure> {
+    let config = Config::load(file, std::env::vars())?;
+    println!("{}", config.describe());
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! The `risiti` command.
+
+mod check;
+mod client;
+mod dead;
+mod record;
+mod run;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Payments from battery terminals to Kafka, exactly once.
+#[derive(Parser)]
+#[command(name = "risiti", version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the gateway until SIGTERM or SIGINT; SIGHUP reloads.
+    Run(ConfigFile),
+    /// Validates a configuration and prints what would run.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
+    /// Shows what a running gateway is doing.
+    Status(AdminPort),
+    /// Looks after records that Kafka refused.
+    #[command(subcommand)]
+    Dead(dead::Command),
+    /// Makes a payment record in the wire format, for trying things out.
+    Record(record::Payment),
+}
+
+/// Where the configuration is.
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/risiti/risiti.toml")]
+    config: PathBuf,
+}
+
+/// Where the running gateway answers.
+#[derive(Args)]
+struct AdminPort {
+    /// Its admin address.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9180",
+        env = "RISITI_ADMIN"
+    )]
+    admin: String,
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(file) => run::run(&file.config),
+        Command::Check { file } => check::check(&file),
+        Command::Status(admin) => status::status(&admin.admin),
+        Command::Dead(command) => dead::run(command),
+        Command::Record(payment) => record::write(&payment),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("risiti: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a command says when it fails.
+type Failure = Box<dyn std::error::Error>;

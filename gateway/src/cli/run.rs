@@ -1,0 +1,147 @@
+//! `risiti run`: the gateway as a service.
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use risiti_config::{Config, LogFormat};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, Registry, fmt, prelude::*, reload};
+
+use super::Failure;
+use crate::gateway::{Gateway, Switches};
+use crate::limits;
+
+type LogHandle = reload::Handle<EnvFilter, Registry>;
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(file: &Path) -> Result<(), Failure> {
+    let config = Config::load(file, std::env::vars())?;
+    let log = start_log(&config)?;
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(file, config, log))?;
+    Ok(())
+}
+
+/// rumqttd's router logs every link at `info` and above: not our words.
+const LOG_ALWAYS: &str = ",rumqttd=off";
+
+fn filter(level: &str) -> Result<EnvFilter, Failure> {
+    EnvFilter::try_new(format!("{level}{LOG_ALWAYS}"))
+        .map_err(|e| format!("log.level {level:?}: {e}; for example \"info\"").into())
+}
+
+fn start_log(config: &Config) -> Result<LogHandle, Failure> {
+    let (filter, handle) = reload::Layer::new(filter(&config.log.level)?);
+    let layer = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
+    match config.log.format {
+        LogFormat::Text => registry.with(layer).try_init()?,
+        LogFormat::Json => registry.with(layer.json()).try_init()?,
+    }
+    Ok(handle)
+}
+
+/// A connection is a file descriptor; the usual soft limit is 1,024.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+async fn serve(file: &Path, config: Config, log: LogHandle) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let gateway = Gateway::start(config, Switches::default()).await?;
+    tracing::info!(
+        mqtt = %gateway.mqtt_addr(),
+        admin = %gateway.admin_addr(),
+        "serving"
+    );
+    // One line on standard output for scripts and for people at a terminal.
+    println!(
+        "risiti serves MQTT on {}, admin on http://{}{}",
+        gateway.mqtt_addr(),
+        gateway.admin_addr(),
+        gateway
+            .embedded_bootstrap()
+            .map(|b| format!(", embedded Kafka on {b}"))
+            .unwrap_or_default()
+    );
+    notify(&[NotifyState::Ready]);
+    let mut watchdog = watchdog_interval();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                notify(&[NotifyState::Reloading]);
+                reload_config(file, &gateway, &log);
+                notify(&[NotifyState::Ready]);
+            }
+            () = async { match watchdog.as_mut() {
+                Some(tick) => { tick.tick().await; }
+                None => std::future::pending().await,
+            } } => notify(&[NotifyState::Watchdog]),
+        }
+    }
+    tracing::info!("stopping");
+    notify(&[NotifyState::Stopping]);
+    gateway.stop(limits::STOP_DEADLINE).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Tells systemd; without it, nothing happens.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+fn watchdog_interval() -> Option<tokio::time::Interval> {
+    let timeout = sd_notify::watchdog_enabled()?;
+    // Twice within the time that systemd allows.
+    Some(tokio::time::interval(timeout / 2))
+}
+
+fn reload_config(file: &Path, gateway: &Gateway, log: &LogHandle) {
+    let new = match Config::load(file, std::env::vars()) {
+        Ok(new) => new,
+        Err(errors) => {
+            tracing::error!("not reloaded, the old configuration stays in force: {errors}");
+            return;
+        }
+    };
+    match filter(&new.log.level) {
+        Ok(filter) => {
+            if let Err(error) = log.reload(filter) {
+                tracing::error!(%error, "log.level stays as it was");
+            }
+        }
+        Err(error) => tracing::error!("log.level stays as it was: {error}"),
+    }
+    let diff = gateway.reload(new);
+    for line in &diff.applied {
+        tracing::info!("reloaded {line}");
+    }
+    for line in &diff.needs_restart {
+        tracing::warn!("takes effect at the next restart: {line}");
+    }
+    if diff.is_empty() {
+        tracing::info!("reloaded, nothing changed");
+    }
+}

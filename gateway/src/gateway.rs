@@ -1,0 +1,414 @@
+//! The gateway as a whole: what is started, in which order, and how it stops.
+//!
+//! Promises: nothing listens before the store is open; at a graceful stop no
+//! new PUBLISH is taken, those taken are made durable and acknowledged, a Kafka
+//! transaction finishes or is aborted, and the store is closed last. A kill at
+//! any moment costs none of the guarantees, only time at the next start.
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use risiti_bridge::forwarder::Options as ForwarderOptions;
+use risiti_bridge::{
+    BridgeError, DeadLetters, EmbeddedCluster, Forwarder, ForwarderHandle, ForwarderMetrics,
+    ForwarderSetup, Routes, SharedRoutes,
+};
+use risiti_config::{Bootstrap, Config, DEFAULT_CLUSTER, ReloadDiff};
+use risiti_store::{Journal, OpenReport, State, StoreError, StoreOptions};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin;
+use crate::broker::{Broker, OpenError, Parts};
+use crate::clock::{Clock, SystemClock};
+use crate::limits;
+use crate::listener;
+use crate::mailbox::Farewell;
+
+/// What no configuration file can set.
+#[derive(Clone, Default)]
+pub struct Switches {
+    /// Turns the recognition of resends off. For the negative control of G2.
+    pub without_dedup: bool,
+    /// For the negative control of G2, and for tests of crashes.
+    pub forwarder: ForwarderOptions,
+    /// Another time than the operating system's, for tests.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    config: Mutex<Config>,
+    journal: Arc<Journal>,
+    state: Arc<State>,
+    broker: Arc<Broker>,
+    dead_letters: Arc<DeadLetters>,
+    embedded: Option<Arc<EmbeddedCluster>>,
+    forwarders: Arc<Mutex<Vec<(String, ForwarderHandle)>>>,
+    mqtt_addr: SocketAddr,
+    admin_addr: SocketAddr,
+    stopping: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    open_reports: Vec<OpenReport>,
+    // Held until the end: one gateway a data directory.
+    _lock: File,
+}
+
+/// Why the gateway did not start, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory can't be used.
+    #[error(
+        "data directory {path}: {source}; create it, or make it writable for this user (gateway.data_dir)"
+    )]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "data directory {path} is in use by another gateway; stop that one, or give this one its own gateway.data_dir"
+    )]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// An address can't be listened on.
+    #[error("can't listen on {addr} ({key}): {source}")]
+    Listen {
+        /// Which.
+        addr: SocketAddr,
+        /// Its key in the configuration.
+        key: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The store.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// The broker.
+    #[error("broker: {0}")]
+    Broker(#[from] OpenError),
+    /// The Kafka side.
+    #[error("kafka: {0}")]
+    Kafka(#[from] BridgeError),
+    /// The operating system gives no thread.
+    #[error("no thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A view of a running gateway for the admin pages.
+#[derive(Clone)]
+pub struct View {
+    /// Its name.
+    pub id: String,
+    /// The journal.
+    pub journal: Arc<Journal>,
+    /// The state database.
+    pub state: Arc<State>,
+    /// The MQTT side.
+    pub broker: Arc<Broker>,
+    /// What Kafka refused.
+    pub dead_letters: Arc<DeadLetters>,
+    /// Every forwarder, with the name of its cluster.
+    pub forwarders: Arc<Mutex<Vec<(String, ForwarderHandle)>>>,
+    /// Where the embedded cluster is reached, if it runs.
+    pub embedded_bootstrap: Option<String>,
+    /// What opening the store found.
+    pub open_reports: Vec<OpenReport>,
+}
+
+impl Gateway {
+    /// Starts everything. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What is in the way, with the remedy.
+    pub async fn start(config: Config, switches: Switches) -> Result<Self, StartError> {
+        let lock = lock_data_dir(&config)?;
+        let clock = switches
+            .clock
+            .clone()
+            .unwrap_or_else(|| Arc::new(SystemClock::default()));
+        let options = store_options(&config, &switches);
+        let (state, journal, open_reports) =
+            tokio::task::spawn_blocking(move || open_store(&options))
+                .await
+                .map_err(|e| StartError::Thread(std::io::Error::other(e)))??;
+        for alarm in open_reports.iter().flat_map(|r| &r.alarms) {
+            tracing::error!("{alarm}");
+        }
+
+        let routes = Arc::new(SharedRoutes::new(Routes::new(
+            &config.routes,
+            &config.terminals,
+        )));
+        let dead_letters = Arc::new(DeadLetters::open(state.clone())?);
+        let broker = Broker::open(Parts {
+            journal: journal.clone(),
+            state: state.clone(),
+            dead_letters: dead_letters.clone(),
+            routes: routes.clone(),
+            limits: config.mqtt.limits.clone(),
+            clock,
+        })?;
+
+        let embedded = start_embedded(&config)?;
+        let mut forwarders = Vec::new();
+        for (name, cluster) in config.all_clusters() {
+            let setup = ForwarderSetup {
+                cluster: cluster.clone(),
+                name: name.to_owned(),
+                gateway_id: config.gateway.id.clone(),
+                embedded: (cluster.bootstrap == Bootstrap::Embedded)
+                    .then(|| embedded.clone())
+                    .flatten(),
+                routes: routes.clone(),
+                source: journal.clone(),
+                dead: dead_letters.clone(),
+                metrics: Arc::new(ForwarderMetrics::default()),
+                options: switches.forwarder.clone(),
+            };
+            let handle = Forwarder::start(setup).map_err(StartError::Thread)?;
+            forwarders.push((name.to_owned(), handle));
+        }
+        let forwarders = Arc::new(Mutex::new(forwarders));
+
+        let (stopping, _) = watch::channel(false);
+        let mqtt =
+            listener::bind(config.mqtt.listen)
+                .await
+                .map_err(|source| StartError::Listen {
+                    addr: config.mqtt.listen,
+                    key: "mqtt.listen",
+                    source,
+                })?;
+        let admin = listener::bind(config.admin.listen)
+            .await
+            .map_err(|source| StartError::Listen {
+                addr: config.admin.listen,
+                key: "admin.listen",
+                source,
+            })?;
+        let local = |l: &tokio::net::TcpListener, wanted| l.local_addr().unwrap_or(wanted);
+        let mqtt_addr = local(&mqtt, config.mqtt.listen);
+        let admin_addr = local(&admin, config.admin.listen);
+        let view = View {
+            id: config.gateway.id.clone(),
+            journal: journal.clone(),
+            state: state.clone(),
+            broker: broker.clone(),
+            dead_letters: dead_letters.clone(),
+            forwarders: forwarders.clone(),
+            embedded_bootstrap: embedded.as_ref().map(|e| e.bootstrap().to_owned()),
+            open_reports: open_reports.clone(),
+        };
+        let tasks = vec![
+            tokio::spawn(listener::accept(mqtt, broker.clone(), stopping.subscribe())),
+            tokio::spawn(admin::serve(admin, view, stopping.subscribe())),
+            tokio::spawn(sweep(broker.clone(), stopping.subscribe())),
+        ];
+        Ok(Self {
+            config: Mutex::new(config),
+            journal,
+            state,
+            broker,
+            dead_letters,
+            embedded,
+            forwarders,
+            mqtt_addr,
+            admin_addr,
+            stopping,
+            tasks,
+            open_reports,
+            _lock: lock,
+        })
+    }
+
+    /// Where MQTT clients connect.
+    pub fn mqtt_addr(&self) -> SocketAddr {
+        self.mqtt_addr
+    }
+
+    /// Where health, metrics and the CLI's requests are answered.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Where the embedded Kafka is reached, if it runs.
+    pub fn embedded_bootstrap(&self) -> Option<&str> {
+        self.embedded.as_deref().map(EmbeddedCluster::bootstrap)
+    }
+
+    /// The MQTT side.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// What Kafka refused.
+    pub fn dead_letters(&self) -> &Arc<DeadLetters> {
+        &self.dead_letters
+    }
+
+    /// What opening the store found.
+    pub fn open_reports(&self) -> &[OpenReport] {
+        &self.open_reports
+    }
+
+    /// Puts in force what can change while it runs; tells what that was, and
+    /// what waits for a restart.
+    pub fn reload(&self, new: Config) -> ReloadDiff {
+        let mut current = self.config.lock();
+        let diff = current.reloadable_diff(&new);
+        self.broker.set_limits(new.mqtt.limits.clone());
+        if current.routes != new.routes {
+            self.broker
+                .set_routes(Routes::new(&new.routes, &current.terminals));
+        }
+        current.mqtt.limits = new.mqtt.limits;
+        current.routes = new.routes;
+        current.log = new.log;
+        diff
+    }
+
+    /// Stops in order. What is not done by the deadline is left to the next
+    /// start, as after a kill.
+    pub async fn stop(self, deadline: Duration) {
+        let until = tokio::time::Instant::now() + deadline;
+        let _ = self.stopping.send(true);
+        self.broker.end_all(Farewell::ShuttingDown);
+        while self.broker.connections() > 0 && tokio::time::Instant::now() < until {
+            tokio::time::sleep(limits::STOP_POLL).await;
+        }
+        let left = self.broker.connections();
+        if left > 0 {
+            tracing::warn!(left, "connections did not end in time; they are cut");
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+        let handles = std::mem::take(&mut *self.forwarders.lock());
+        let remaining = until
+            .saturating_duration_since(tokio::time::Instant::now())
+            .max(limits::STOP_FORWARDER_MIN);
+        let (journal, state) = (self.journal, self.state);
+        let broker = self.broker;
+        let stopped = tokio::task::spawn_blocking(move || {
+            for (cluster, handle) in handles {
+                if !handle.stop(remaining) {
+                    tracing::warn!(
+                        cluster,
+                        "a forwarder did not stop in time; its transaction is aborted by the next start"
+                    );
+                }
+            }
+            broker.save_sessions();
+            journal.close();
+            state.close();
+        });
+        if let Err(error) = stopped.await {
+            tracing::error!(%error, "closing the store failed");
+        }
+    }
+}
+
+type OpenStore = (Arc<State>, Arc<Journal>, Vec<OpenReport>);
+
+fn open_store(options: &StoreOptions) -> Result<OpenStore, StoreError> {
+    let (state, state_report) = State::open(options)?;
+    let (journal, journal_report) = Journal::open(options, state.clone())?;
+    Ok((state, journal, vec![state_report, journal_report]))
+}
+
+fn lock_data_dir(config: &Config) -> Result<File, StartError> {
+    let path = &config.gateway.data_dir;
+    let refused = |source| StartError::DataDir {
+        path: path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(path).map_err(refused)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join("lock"))
+        .map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse { path: path.clone() }),
+        Err(TryLockError::Error(source)) => Err(refused(source)),
+    }
+}
+
+fn store_options(config: &Config, switches: &Switches) -> StoreOptions {
+    let store = &config.store;
+    StoreOptions {
+        generation_bytes: store.generation_bytes.bytes(),
+        budget_bytes: store.budget_bytes.bytes(),
+        receipts_reserve_bytes: store.receipts_reserve_bytes.bytes(),
+        free_bytes_min: store.free_bytes_min.bytes(),
+        ballast_bytes: store.ballast_bytes.bytes(),
+        keep_forwarded_bytes: store.keep_forwarded_bytes.bytes(),
+        consumers: config
+            .all_clusters()
+            .map(|(name, _)| name.to_owned())
+            .collect(),
+        dedup: !switches.without_dedup,
+        ..StoreOptions::new(config.gateway.data_dir.join("store"))
+    }
+}
+
+/// Starts the embedded cluster if any cluster is it, with the topics of its
+/// routes, and leaves its address beside the data.
+fn start_embedded(config: &Config) -> Result<Option<Arc<EmbeddedCluster>>, StartError> {
+    let wanted = config
+        .all_clusters()
+        .any(|(_, cluster)| cluster.bootstrap == Bootstrap::Embedded);
+    if !wanted {
+        return Ok(None);
+    }
+    let embedded = EmbeddedCluster::start()?;
+    let path = config.gateway.data_dir.join("embedded-kafka");
+    std::fs::write(&path, format!("{}\n", embedded.bootstrap())).map_err(|source| {
+        StartError::DataDir {
+            path: path.clone(),
+            source,
+        }
+    })?;
+    tracing::warn!(
+        bootstrap = embedded.bootstrap(),
+        cluster = DEFAULT_CLUSTER,
+        "embedded Kafka: {}",
+        risiti_bridge::embedded::LIMITS
+    );
+    Ok(Some(Arc::new(embedded)))
+}
+
+/// Does what is due now and then: wills, expiry.
+async fn sweep(broker: Arc<Broker>, mut stopping: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(limits::SWEEP);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut n = 0u32;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stopping.changed() => return,
+        }
+        broker.publish_due_wills();
+        if n.is_multiple_of(limits::SWEEPS_PER_EXPIRY) {
+            broker.expire_sessions();
+            broker.expire_retained();
+        }
+        n = n.wrapping_add(1);
+    }
+}

@@ -1,0 +1,48 @@
+//! Every bound of the gateway that is not in its configuration, with its reason.
+
+/// Commands waiting for the fan-out thread; beyond it publishers wait, which
+/// their own window bounds in turn.
+pub const FANOUT_QUEUE: usize = 1_024;
+/// Live subscribers with a router link. At about 41 KiB a link this is 164 MB
+/// at the very worst; further ones are refused with "quota exceeded".
+pub const FANOUT_LINKS_MAX: usize = 4_000;
+/// A segment of the router's per-filter log: small, because it is a cache.
+pub const FANOUT_SEGMENT_BYTES: usize = 64 * 1024;
+/// Segments the router keeps a filter: what a live subscriber may lag behind.
+pub const FANOUT_SEGMENTS: usize = 8;
+/// Deliveries of one session that wait in memory; more stay in the store. A
+/// few windows of the usual receive maximum.
+pub const SESSION_WAITING_MAX: usize = 256;
+/// Bytes of them: 10,000 sessions with full queues stay below 640 MB, and a
+/// session only fills its queue while its client is connected and slow.
+pub const SESSION_WAITING_BYTES_MAX: usize = 64 * 1024;
+/// Queue slots kept allocated once the queue is empty.
+pub const SESSION_WAITING_KEPT: usize = 0;
+/// Rows read from the store at once.
+pub const ROWS_PER_PAGE: usize = 128;
+/// Bytes read from a socket at once, into a buffer of the thread.
+pub const READ_BYTES: usize = 16 * 1024;
+/// A connection's write buffer larger than this is given back once empty.
+pub const WRITE_BUFFER_KEPT_BYTES: usize = 0;
+/// No further delivery is written behind this many waiting bytes.
+pub const WRITE_WAITING_BYTES: usize = 32 * 1024;
+/// How long the last bytes of a connection may take.
+pub const LAST_WRITE: std::time::Duration = std::time::Duration::from_secs(2);
+/// How often a connection that is not read looks whether it may be again.
+pub const SATURATED_RECHECK: std::time::Duration = std::time::Duration::from_millis(200);
+/// Connections that the kernel holds until they are accepted: a reconnect storm.
+pub const LISTEN_BACKLOG: u32 = 4_096;
+/// Pause when accepting fails (no file descriptors).
+pub const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+/// How often wills are looked at: their delay is in seconds.
+pub const SWEEP: std::time::Duration = std::time::Duration::from_millis(500);
+/// Sessions and retained messages are looked at every so many sweeps.
+pub const SWEEPS_PER_EXPIRY: u32 = 10;
+/// How often a stop looks whether all connections have ended.
+pub const STOP_POLL: std::time::Duration = std::time::Duration::from_millis(20);
+/// A forwarder has at least so long to finish its transaction.
+pub const STOP_FORWARDER_MIN: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a graceful stop may take in all. systemd kills after 90 s.
+pub const STOP_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
+/// Dead letters on one page of the admin API.
+pub const DEAD_LETTERS_PER_PAGE: usize = 100;

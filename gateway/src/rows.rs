@@ -1,0 +1,417 @@
+//! The gateway's rows in the state database.
+//!
+//! | key | value (CBOR, field numbers as in the types below) |
+//! | --- | --- |
+//! | `s` client identifier | [`SessionRow`] |
+//! | `q` session number (u64 BE) sequence (u64 BE) | [`DeliveryRow`]: owed to a persistent session |
+//! | `i` session number (u64 BE) packet identifier (u16 BE) | empty: QoS 2 taken, PUBREL still to come |
+//! | `r` topic | [`RetainedRow`] |
+//! | `w` will number (u64 BE) | [`WillRow`]: of a connection that is open, or whose will is delayed |
+//!
+//! Every row begins with a version (field 0, now 1). A row of a newer version
+//! is refused with an error that says so; the store itself guards against
+//! damage.
+
+use bytes::Bytes;
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use risiti_mqtt::{Message, Qos, RetainHandling, Subscription, TopicFilter};
+
+use crate::outgoing::Sequence;
+
+/// The version written in every row.
+const VERSION: u8 = 1;
+
+/// A row that can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// Written by a later release.
+    #[error("row of version {0}, this release reads version {VERSION}: upgrade it")]
+    Version(u8),
+    /// Not what this release writes.
+    #[error("row can't be read: {0}")]
+    Malformed(String),
+}
+
+impl From<minicbor::decode::Error> for RowError {
+    fn from(e: minicbor::decode::Error) -> Self {
+        Self::Malformed(e.to_string())
+    }
+}
+
+impl From<risiti_mqtt::EnvelopeError> for RowError {
+    fn from(e: risiti_mqtt::EnvelopeError) -> Self {
+        Self::Malformed(e.to_string())
+    }
+}
+
+/// Tells one session of a client identifier from an earlier, discarded one.
+pub type SessionNumber = u64;
+
+/// A persistent session.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SessionRow {
+    #[n(0)]
+    version: u8,
+    /// Rows of `q` and `i` begin with it.
+    #[n(1)]
+    pub number: SessionNumber,
+    /// Session expiry interval in seconds; `u32::MAX` never ends.
+    #[n(2)]
+    pub expiry_s: u32,
+    /// When its connection closed, Unix milliseconds; none while it is open.
+    #[n(3)]
+    pub disconnected_ms: Option<u64>,
+    /// What it subscribes to.
+    #[n(4)]
+    subscriptions: Vec<SubscriptionRow>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+struct SubscriptionRow {
+    #[n(0)]
+    filter: String,
+    /// Bits 0-1 QoS, bit 2 no local, bit 3 retain as published, bits 4-5 retain handling.
+    #[n(1)]
+    options: u8,
+    #[n(2)]
+    id: Option<u32>,
+    #[n(3)]
+    share: Option<String>,
+}
+
+impl SessionRow {
+    /// The row of a session with these subscriptions.
+    pub fn new<'a>(
+        number: SessionNumber,
+        expiry_s: u32,
+        disconnected_ms: Option<u64>,
+        subscriptions: impl Iterator<Item = &'a Subscription>,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            number,
+            expiry_s,
+            disconnected_ms,
+            subscriptions: subscriptions
+                .map(|s| SubscriptionRow {
+                    filter: s.filter.filter.to_string(),
+                    options: s.qos as u8
+                        | u8::from(s.no_local) << 2
+                        | u8::from(s.retain_as_published) << 3
+                        | (s.retain_handling as u8) << 4,
+                    id: s.id,
+                    share: s.filter.share.as_ref().map(ToString::to_string),
+                })
+                .collect(),
+        }
+    }
+
+    /// Its subscriptions; one that can't be read is left out.
+    pub fn subscriptions(&self) -> impl Iterator<Item = Subscription> {
+        self.subscriptions.iter().filter_map(|row| {
+            Some(Subscription {
+                filter: TopicFilter {
+                    share: row.share.as_deref().map(Into::into),
+                    filter: row.filter.as_str().into(),
+                },
+                qos: Qos::from_u8(row.options & 3)?,
+                no_local: row.options & 4 != 0,
+                retain_as_published: row.options & 8 != 0,
+                retain_handling: retain_handling(row.options >> 4)?,
+                id: row.id,
+            })
+        })
+    }
+}
+
+fn retain_handling(value: u8) -> Option<RetainHandling> {
+    match value & 3 {
+        0 => Some(RetainHandling::Send),
+        1 => Some(RetainHandling::SendIfNew),
+        2 => Some(RetainHandling::DoNotSend),
+        _ => None,
+    }
+}
+
+/// A delivery owed to a persistent session.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DeliveryRow {
+    #[n(0)]
+    version: u8,
+    /// When the gateway took the message, Unix milliseconds.
+    #[n(1)]
+    pub received_ms: u64,
+    /// Bits 0-1 QoS of the delivery, bit 2 its RETAIN flag.
+    #[n(2)]
+    flags: u8,
+    /// Subscription identifiers that go with it.
+    #[n(3)]
+    pub subscription_ids: Vec<u32>,
+    /// The message's envelope; empty once PUBREC came and only PUBREL is owed.
+    #[n(4)]
+    envelope: ByteVec,
+}
+
+impl DeliveryRow {
+    /// The row of a delivery of `message`.
+    pub fn new(
+        received_ms: u64,
+        qos: Qos,
+        retain: bool,
+        subscription_ids: Vec<u32>,
+        message: &Message,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            received_ms,
+            flags: qos as u8 | u8::from(retain) << 2,
+            subscription_ids,
+            envelope: message.encode().to_vec().into(),
+        }
+    }
+
+    /// The row that remains after PUBREC.
+    pub fn released() -> Self {
+        Self {
+            version: VERSION,
+            received_ms: 0,
+            flags: Qos::ExactlyOnce as u8,
+            subscription_ids: Vec::new(),
+            envelope: Vec::new().into(),
+        }
+    }
+
+    /// The delivery's QoS.
+    pub fn qos(&self) -> Qos {
+        Qos::from_u8(self.flags & 3).unwrap_or(Qos::AtLeastOnce)
+    }
+
+    /// The delivery's RETAIN flag.
+    pub fn retain(&self) -> bool {
+        self.flags & 4 != 0
+    }
+
+    /// Its message; none once PUBREC came.
+    ///
+    /// # Errors
+    /// The envelope can't be read.
+    pub fn message(&self) -> Result<Option<Message>, RowError> {
+        if self.envelope.is_empty() {
+            return Ok(None);
+        }
+        let envelope = Bytes::from(self.envelope.to_vec());
+        Ok(Some(Message::decode(&envelope)?))
+    }
+}
+
+/// A retained message.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RetainedRow {
+    #[n(0)]
+    version: u8,
+    /// When the gateway took it, Unix milliseconds.
+    #[n(1)]
+    pub received_ms: u64,
+    #[n(2)]
+    envelope: ByteVec,
+}
+
+impl RetainedRow {
+    /// The row of a retained `message`.
+    pub fn new(received_ms: u64, message: &Message) -> Self {
+        Self {
+            version: VERSION,
+            received_ms,
+            envelope: message.encode().to_vec().into(),
+        }
+    }
+
+    /// The message.
+    ///
+    /// # Errors
+    /// The envelope can't be read.
+    pub fn message(&self) -> Result<Message, RowError> {
+        Ok(Message::decode(&Bytes::from(self.envelope.to_vec()))?)
+    }
+}
+
+/// A will that is still to be published unless its client says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct WillRow {
+    #[n(0)]
+    version: u8,
+    /// Will delay interval in seconds.
+    #[n(1)]
+    pub delay_s: u32,
+    #[n(2)]
+    envelope: ByteVec,
+    /// Whose will it is.
+    #[n(3)]
+    pub client_id: String,
+}
+
+impl WillRow {
+    /// The row of a client's will.
+    pub fn new(client_id: &str, delay_s: u32, message: &Message) -> Self {
+        Self {
+            version: VERSION,
+            delay_s,
+            client_id: client_id.to_owned(),
+            envelope: message.encode().to_vec().into(),
+        }
+    }
+
+    /// The will message.
+    ///
+    /// # Errors
+    /// The envelope can't be read.
+    pub fn message(&self) -> Result<Message, RowError> {
+        Ok(Message::decode(&Bytes::from(self.envelope.to_vec()))?)
+    }
+}
+
+/// A row's bytes.
+pub fn encode<T: Encode<()>>(row: &T) -> Vec<u8> {
+    minicbor::to_vec(row).expect("writing CBOR into memory never fails")
+}
+
+/// A row from its bytes.
+///
+/// # Errors
+/// Not a row of this version.
+pub fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, RowError> {
+    let mut peek = minicbor::Decoder::new(bytes);
+    peek.array()?;
+    match peek.u8()? {
+        VERSION => Ok(minicbor::decode(bytes)?),
+        other => Err(RowError::Version(other)),
+    }
+}
+
+/// Prefix of session rows.
+pub const SESSIONS: &[u8] = b"s";
+/// Prefix of retained messages.
+pub const RETAINED: &[u8] = b"r";
+/// Prefix of wills.
+pub const WILLS: &[u8] = b"w";
+
+/// Key of a session.
+pub fn session_key(client_id: &str) -> Vec<u8> {
+    [SESSIONS, client_id.as_bytes()].concat()
+}
+
+/// Key of a retained message. A topic too long for a key of the store stands
+/// by its beginning and a digest of the whole; the row itself holds the topic.
+pub fn retained_key(topic: &str) -> Vec<u8> {
+    const WHOLE_BYTES_MAX: usize = 380;
+    const BEGINNING_BYTES: usize = 300;
+    let topic = topic.as_bytes();
+    if topic.len() <= WHOLE_BYTES_MAX {
+        return [RETAINED, topic].concat();
+    }
+    let digest = xxhash_rust::xxh3::xxh3_128(topic).to_be_bytes();
+    [RETAINED, &topic[..BEGINNING_BYTES], &digest].concat()
+}
+
+/// Tells one will from another: a client's next one is not this one.
+pub type WillNumber = u64;
+
+/// Key of a will.
+pub fn will_key(number: WillNumber) -> Vec<u8> {
+    [WILLS, &number.to_be_bytes()].concat()
+}
+
+/// The number in a will's key.
+pub fn will_number(key: &[u8]) -> Option<WillNumber> {
+    Some(WillNumber::from_be_bytes(key.get(1..9)?.try_into().ok()?))
+}
+
+/// Prefix of a session's deliveries.
+pub fn deliveries_prefix(session: SessionNumber) -> Vec<u8> {
+    [b"q".as_slice(), &session.to_be_bytes()].concat()
+}
+
+/// Key of a delivery.
+pub fn delivery_key(session: SessionNumber, sequence: Sequence) -> Vec<u8> {
+    [
+        b"q".as_slice(),
+        &session.to_be_bytes(),
+        &sequence.to_be_bytes(),
+    ]
+    .concat()
+}
+
+/// The sequence number in a delivery's key.
+pub fn delivery_sequence(key: &[u8]) -> Option<Sequence> {
+    Some(Sequence::from_be_bytes(key.get(9..17)?.try_into().ok()?))
+}
+
+/// Prefix of a session's QoS 2 identifiers that wait for PUBREL.
+pub fn unreleased_prefix(session: SessionNumber) -> Vec<u8> {
+    [b"i".as_slice(), &session.to_be_bytes()].concat()
+}
+
+/// Key of a QoS 2 identifier that waits for PUBREL.
+pub fn unreleased_key(session: SessionNumber, packet_id: u16) -> Vec<u8> {
+    [
+        b"i".as_slice(),
+        &session.to_be_bytes(),
+        &packet_id.to_be_bytes(),
+    ]
+    .concat()
+}
+
+/// The packet identifier in such a key.
+pub fn unreleased_packet_id(key: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(key.get(9..11)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_they_were_written() {
+        let subscription = Subscription {
+            filter: TopicFilter {
+                share: Some("g".into()),
+                filter: "a/+/c".into(),
+            },
+            qos: Qos::ExactlyOnce,
+            no_local: false,
+            retain_as_published: true,
+            retain_handling: RetainHandling::DoNotSend,
+            id: Some(77),
+        };
+        let row = SessionRow::new(9, 60, Some(5), [&subscription].into_iter());
+        let back: SessionRow = decode(&encode(&row)).unwrap();
+        assert_eq!(back, row);
+        assert_eq!(back.subscriptions().collect::<Vec<_>>(), [subscription]);
+
+        let message = Message::new("a/b", "payload");
+        let row = DeliveryRow::new(1, Qos::AtLeastOnce, true, vec![3, 4], &message);
+        let back: DeliveryRow = decode(&encode(&row)).unwrap();
+        assert_eq!(back.message().unwrap().unwrap(), message);
+        assert!(back.retain());
+        assert_eq!(back.qos(), Qos::AtLeastOnce);
+        let released: DeliveryRow = decode(&encode(&DeliveryRow::released())).unwrap();
+        assert_eq!(released.message().unwrap(), None);
+    }
+
+    #[test]
+    fn a_row_of_a_later_version_is_refused_by_its_number() {
+        let mut bytes = encode(&WillRow::new("c", 3, &Message::new("w", "")));
+        bytes[1] = 2;
+        assert!(matches!(
+            decode::<WillRow>(&bytes),
+            Err(RowError::Version(2))
+        ));
+    }
+
+    #[test]
+    fn keys_give_back_what_is_in_them() {
+        assert_eq!(delivery_sequence(&delivery_key(1, 77)), Some(77));
+        assert_eq!(unreleased_packet_id(&unreleased_key(1, 9)), Some(9));
+    }
+}

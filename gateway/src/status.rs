@@ -1,0 +1,136 @@
+//! What a gateway tells about itself, as the admin API serves it and the CLI
+//! and the demo show it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use risiti_store::RecordSource;
+use serde::{Deserialize, Serialize};
+
+use crate::gateway::View;
+
+/// One look at a running gateway.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// `gateway.id`.
+    pub gateway: String,
+    /// Version of the software.
+    pub version: String,
+    /// Where the embedded Kafka is reached, if it runs.
+    pub embedded_bootstrap: Option<String>,
+    /// Open MQTT connections.
+    pub connections: u64,
+    /// MQTT sessions, connected or not.
+    pub sessions: u64,
+    /// Retained messages.
+    pub retained: u64,
+    /// Records taken since the start.
+    pub records: u64,
+    /// PUBACKs and PUBRECs sent since the start.
+    pub acknowledged: u64,
+    /// The journal.
+    pub journal: JournalStatus,
+    /// Every Kafka cluster.
+    pub clusters: Vec<ClusterStatus>,
+    /// Dead letters kept.
+    pub dead_letters: u64,
+    /// What a person has to look at; empty if nothing.
+    pub alarms: Vec<String>,
+}
+
+/// The journal, in positions and bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalStatus {
+    /// Names it for ever.
+    pub id: String,
+    /// The first position still held.
+    pub oldest: u64,
+    /// One past the last durable position.
+    pub end: u64,
+    /// Disk taken by the store, bytes.
+    pub used_bytes: u64,
+    /// Disk it may take, bytes.
+    pub budget_bytes: u64,
+    /// Records whose PUBACK is withheld.
+    pub withheld: u64,
+    /// Resends recognised since the start.
+    pub duplicates: u64,
+    /// Acknowledged records known to be lost to damage.
+    pub damaged: u64,
+}
+
+/// The way to one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What its forwarder is doing.
+    pub state: String,
+    /// The next position to forward.
+    pub next: u64,
+    /// Durable records that are not in this cluster yet.
+    pub backlog: u64,
+    /// Records forwarded since the start.
+    pub forwarded: u64,
+    /// The last error, until the next commit.
+    pub last_error: Option<String>,
+}
+
+impl Status {
+    /// Looks.
+    pub fn of(view: &View) -> Self {
+        let health = view.journal.health();
+        let state = view.state.health();
+        let metrics = &view.broker.metrics;
+        let end = view.journal.end();
+        let mut alarms: Vec<String> = view
+            .open_reports
+            .iter()
+            .flat_map(|r| &r.alarms)
+            .chain(&health.alarms)
+            .map(ToString::to_string)
+            .collect();
+        if let Some(why) = &state.stalled {
+            alarms.push(format!("session state can't be written: {why}"));
+        }
+        let clusters = view
+            .forwarders
+            .lock()
+            .iter()
+            .map(|(name, f)| {
+                let status = f.status();
+                alarms.extend(status.alarm.clone());
+                ClusterStatus {
+                    name: name.clone(),
+                    state: format!("{:?}", status.state),
+                    next: status.next,
+                    backlog: end.saturating_sub(status.next.max(view.journal.oldest())),
+                    forwarded: f.metrics().forwarded.load(Relaxed),
+                    last_error: status.last_error,
+                }
+            })
+            .collect();
+        Self {
+            gateway: view.id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            embedded_bootstrap: view.embedded_bootstrap.clone(),
+            connections: view.broker.connections() as u64,
+            sessions: view.broker.sessions() as u64,
+            retained: view.broker.retained() as u64,
+            records: metrics.records.load(Relaxed),
+            acknowledged: metrics.acknowledged.load(Relaxed),
+            journal: JournalStatus {
+                id: view.journal.journal_id().to_owned(),
+                oldest: view.journal.oldest(),
+                end,
+                used_bytes: health.used_bytes,
+                budget_bytes: health.budget_bytes,
+                withheld: health.withheld.as_ref().map_or(0, |w| w.records),
+                duplicates: health.duplicates,
+                damaged: health.damaged_positions,
+            },
+            clusters,
+            dead_letters: view.dead_letters.count(),
+            alarms,
+        }
+    }
+}
