@@ -1,0 +1,38 @@
+//! Runs the real store under the crash machinery, and judges what is left.
+//!
+//! `store_driver run DIR [key=value]…` works on `DIR/store` and tells
+//! `DIR/told` each thing that the store promised, when it promised it.
+//! `store_driver recover STORE-DIR` opens the store and closes it again.
+//! `store_driver check` reads lines `STORE-DIR TOLD-FILE`, opens the store
+//! there and answers each with `ok …` or `broken …`: a promise was not kept.
+//!
+//! It keeps no promise of its own: what it tells is only what it was told.
+
+mod check;
+mod run;
+mod told;
+
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+
+fn main() -> io::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["run", dir, ref options @ ..] => run::run(Path::new(dir), &run::Plan::from(options)),
+        ["recover", dir] => run::recover(Path::new(dir)),
+        ["check"] => {
+            // sled's own panics are caught by the store and told as errors.
+            std::panic::set_hook(Box::new(|_| {}));
+            for line in io::stdin().lock().lines() {
+                let line = line?;
+                let (dir, told) = line.split_once(' ').unwrap_or((&line, ""));
+                println!("{}", check::verdict(Path::new(dir), Path::new(told)));
+                io::stdout().flush()?;
+            }
+            Ok(())
+        }
+        _ => Err(io::Error::other(
+            "store_driver run DIR [key=value]… | recover STORE-DIR | check",
+        )),
+    }
+}

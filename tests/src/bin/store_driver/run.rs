@@ -1,0 +1,327 @@
+//! The workload: eight clients append with a window, a forwarder reads and
+//! releases behind them, three threads change the state, all at once.
+//!
+//! Generations are small, so that many are created, sealed, released and
+//! deleted. It goes through to its end whatever the disk does: what fails to
+//! open is opened again, what is withheld is waited for.
+
+use crate::told::{self, CLIENTS, KEYS, Told};
+use risiti_store::{
+    AckSink, Batch, Journal, Outcome, RecordSource, State, StoreError, StoreOptions, SyncPolicy,
+};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Appends under way at once, as many clients with full windows would have.
+const WINDOW: usize = 64;
+
+/// What to do.
+pub struct Plan {
+    /// Records to append, resends not counted.
+    pub records: u64,
+    /// Changes of the state.
+    pub changes: u64,
+    /// The workload's random choices follow from it.
+    pub seed: u64,
+    /// How the store is opened.
+    pub options: fn(&Path) -> StoreOptions,
+    /// The words given, which change those options.
+    pub words: HashMap<String, String>,
+}
+
+impl Plan {
+    /// From `key=value` words.
+    pub fn from(words: &[&str]) -> Self {
+        let words: HashMap<String, String> = words
+            .iter()
+            .filter_map(|w| w.split_once('='))
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        let number = |key: &str, default| {
+            words
+                .get(key)
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(default)
+        };
+        Self {
+            records: number("records", 3_000),
+            changes: number("changes", 600),
+            seed: number("seed", 1),
+            options,
+            words,
+        }
+    }
+
+    fn options(&self, dir: &Path) -> StoreOptions {
+        let mut options = (self.options)(dir);
+        let number = |key: &str, default| {
+            self.words
+                .get(key)
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(default)
+        };
+        options.generation_bytes = number("generation_bytes", options.generation_bytes);
+        options.budget_bytes = number("budget_bytes", options.budget_bytes);
+        options.free_bytes_min = number("free_bytes_min", options.free_bytes_min);
+        options.ballast_bytes = number("ballast_bytes", options.ballast_bytes);
+        if self.words.get("sync").is_some_and(|v| v == "flush-only") {
+            options.sync = SyncPolicy::FlushOnly;
+        }
+        options
+    }
+}
+
+/// Small in everything, so that a short run meets every limit.
+pub fn options(dir: &Path) -> StoreOptions {
+    let mut options = StoreOptions::new(dir);
+    options.generation_bytes = 192 * 1024;
+    options.free_bytes_min = 0;
+    options.receipts_reserve_bytes = 0;
+    options.ballast_bytes = 64 * 1024;
+    options
+}
+
+/// The state and the journal over it.
+pub fn open(options: &StoreOptions) -> Result<(Arc<State>, Arc<Journal>, String), StoreError> {
+    let (state, state_report) = State::open(options)?;
+    let (journal, report) = Journal::open(options, Arc::clone(&state))?;
+    Ok((state, journal, format!("{state_report:?} {report:?}")))
+}
+
+/// Where promises are told: one write each, in order.
+struct Witness(Mutex<File>);
+
+impl Witness {
+    fn tell(&self, line: &str) {
+        let mut file = locked(&self.0);
+        file.write_all(line.as_bytes())
+            .expect("the witness never fails");
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Sink {
+    witness: Arc<Witness>,
+    outstanding: Mutex<HashMap<u64, Offer>>,
+    settled: Condvar,
+}
+
+#[derive(Clone, Copy)]
+struct Offer {
+    client: usize,
+    sequence: u64,
+    due: Due,
+}
+
+/// What the answer must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    New,
+    /// Offered before, by this process.
+    Known,
+    /// Perhaps offered before, by a process that was killed.
+    Either,
+}
+
+impl AckSink for Sink {
+    fn settled(&self, token: u64, outcome: Outcome) {
+        let Some(offer) = locked(&self.outstanding).remove(&token) else {
+            self.witness.tell("! settled twice\n");
+            return;
+        };
+        let Offer {
+            client,
+            sequence,
+            due,
+        } = offer;
+        self.witness.tell(&match (due, outcome) {
+            (Due::New | Due::Either, Outcome::Durable { position }) => {
+                format!("a {client} {sequence} {position}\n")
+            }
+            (Due::Either, Outcome::Duplicate) => format!("k {client} {sequence}\n"),
+            (Due::Known, Outcome::Duplicate) | (_, Outcome::Closing) => String::new(),
+            _ => format!("! {client}/{sequence} due {due:?}: {outcome:?}\n"),
+        });
+        self.settled.notify_all();
+    }
+}
+
+/// Runs to the end.
+pub fn run(dir: &Path, plan: &Plan) -> io::Result<()> {
+    let path = plan
+        .words
+        .get("told")
+        .map_or_else(|| dir.join("told"), PathBuf::from);
+    // Told by a run that was killed: this one takes up where that one was.
+    let told = Told::parse(&std::fs::read(&path).unwrap_or_default());
+    let file = File::options().append(true).create(true).open(&path)?;
+    let witness = Arc::new(Witness(Mutex::new(file)));
+    let options = plan.options(&dir.join("store"));
+    let (state, journal) = loop {
+        match open(&options) {
+            Ok((state, journal, _)) => break (state, journal),
+            Err(error) => {
+                eprintln!("not open yet: {error}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    };
+    let sink = Arc::new(Sink {
+        witness: Arc::clone(&witness),
+        outstanding: Mutex::default(),
+        settled: Condvar::new(),
+    });
+    let appended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let (state, witness, told) = (&state, &witness, &told);
+            scope.spawn(move || change(state, witness, thread, plan, told));
+        }
+        if let Some(path) = plan.words.get("health") {
+            scope.spawn(|| report(&journal, Path::new(path), &appended));
+        }
+        scope.spawn(|| forward(&journal, &witness, &appended, plan));
+        append(&journal, &sink, plan, &told);
+        appended.store(true, Ordering::Release);
+    });
+    journal.close();
+    state.close();
+    println!("done");
+    Ok(())
+}
+
+/// Opens the store and closes it: all that a start after a cut writes.
+pub fn recover(dir: &Path) -> io::Result<()> {
+    let (state, journal, report) = open(&options(dir)).map_err(io::Error::other)?;
+    println!("{report}");
+    journal.close();
+    state.close();
+    Ok(())
+}
+
+fn append(journal: &Journal, sink: &Arc<Sink>, plan: &Plan, told: &Told) {
+    let mut random = fastrand::Rng::with_seed(plan.seed);
+    let mut next = told.highest().map(|highest| highest + 1);
+    // A killed process may have had this many under way.
+    let resumes = next.iter().any(|n| *n > 1);
+    let unsure = next.map(|n| if resumes { n + WINDOW as u64 + 8 } else { 0 });
+    let as_sink: Arc<dyn AckSink> = Arc::clone(sink) as Arc<dyn AckSink>;
+    let mut token = 0;
+    let mut offer = |client, sequence, due| {
+        token += 1;
+        let mut outstanding = locked(&sink.outstanding);
+        while outstanding.len() >= WINDOW {
+            outstanding = sink
+                .settled
+                .wait(outstanding)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        outstanding.insert(
+            token,
+            Offer {
+                client,
+                sequence,
+                due,
+            },
+        );
+        drop(outstanding);
+        journal.append(
+            told::record(client, sequence, due != Due::New),
+            &as_sink,
+            token,
+        );
+    };
+    for _ in 0..plan.records {
+        let client = random.usize(..CLIENTS);
+        let due = if next[client] < unsure[client] {
+            Due::Either
+        } else {
+            Due::New
+        };
+        offer(client, next[client], due);
+        next[client] += 1;
+        // A terminal that missed its PUBACK sends again.
+        if random.u8(..20) == 0 {
+            let sequence = next[client] - random.u64(1..=next[client].min(40) - 1).max(1);
+            offer(client, sequence, Due::Known);
+        }
+    }
+    let mut outstanding = locked(&sink.outstanding);
+    while !outstanding.is_empty() {
+        outstanding = sink
+            .settled
+            .wait(outstanding)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn forward(journal: &Journal, witness: &Witness, appended: &AtomicBool, plan: &Plan) {
+    let mut random = fastrand::Rng::with_seed(plan.seed ^ 1);
+    let mut at = journal.oldest();
+    while !appended.load(Ordering::Acquire) {
+        if journal.wait(at, Duration::from_millis(20)) <= at {
+            continue;
+        }
+        let Ok(batch) = journal.read(at, random.usize(1..400), random.usize(1..80_000)) else {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        };
+        at = batch.next;
+        if random.bool() && plan.words.get("release").is_none_or(|v| v != "no") {
+            witness.tell(&format!("r {at}\n"));
+            journal.release("default", at);
+        }
+    }
+}
+
+/// Keeps the store's own account of itself in a file, replaced whole.
+fn report(journal: &Journal, path: &Path, appended: &AtomicBool) {
+    while !appended.load(Ordering::Acquire) {
+        let health = journal.health();
+        let head = if health.withheld.is_some() {
+            "withheld"
+        } else {
+            "flowing"
+        };
+        let written = std::fs::write(path.with_extension("new"), format!("{head} {health:?}"))
+            .and_then(|()| std::fs::rename(path.with_extension("new"), path));
+        if let Err(error) = written {
+            eprintln!("no health: {error}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn change(state: &State, witness: &Witness, thread: usize, plan: &Plan, told: &Told) {
+    let mut random = fastrand::Rng::with_seed(plan.seed ^ (thread as u64 + 2));
+    let mut versions = [0_u64; KEYS];
+    for (key, version) in &told.state_begun {
+        versions[*key] = *version;
+    }
+    for _ in 0..plan.changes / 3 {
+        let key = thread + 3 * random.usize(..KEYS / 3);
+        versions[key] += 1;
+        let version = versions[key];
+        let mut batch = Batch::new();
+        for name in told::names(key) {
+            match told::value(key, version) {
+                Some(value) => batch.put(name, value),
+                None => batch.delete(name),
+            };
+        }
+        witness.tell(&format!("w {key} {version}\n"));
+        if let Err(error) = state.commit(batch) {
+            witness.tell(&format!("! state {key}@{version}: {error}\n"));
+            return;
+        }
+        witness.tell(&format!("s {key} {version}\n"));
+    }
+}

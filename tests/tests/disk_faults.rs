@@ -1,0 +1,450 @@
+//! A disk that fails or is full: a failed sync is never success (G1), appends
+//! are withheld and go on by themselves (G8), nothing acknowledged is lost.
+//!
+//! The real store runs a whole workload while its nth file operation fails,
+//! for every n (or, if there are many, evenly spread). It must come to its end
+//! by itself, and keep every promise: in the files as they are, and in what a
+//! power cut would leave of them, where the pages of a failed sync are gone.
+
+#![allow(clippy::unwrap_used)] // a test that can't go on has failed
+
+use risiti_tests::crash::{
+    Cut, Errno, Fault, Judge, Names, Operations, Recording, Shim, Snapshot, Unsynced, Verdict,
+};
+use risiti_tests::crash::{scratch, seed};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const DRIVER: &str = env!("CARGO_BIN_EXE_store_driver");
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A run takes some 0.2 s and a few retries of up to 2 s; more is stuck.
+const RUN_TIMEOUT: Duration = Duration::from_secs(45);
+/// Small, so that each of its operations can fail in turn.
+const WORDS: [&str; 3] = ["records=400", "changes=45", "generation_bytes=65536"];
+
+/// A run of the workload on a disk that may fail.
+struct Run {
+    home: tempfile::TempDir,
+    shim: Shim,
+    child: Child,
+}
+
+impl Run {
+    fn start(fault: Option<Fault>, words: &[&str]) -> Self {
+        let home = tempfile::tempdir_in(scratch()).unwrap();
+        let root = home.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let shim = Shim::over(&root)
+            .unwrap()
+            .recording(&home.path().join("log"))
+            .witness("told");
+        shim.skip_real_syncs();
+        if let Some(fault) = fault {
+            shim.fault(fault);
+        }
+        let mut command = Command::new(DRIVER);
+        command.arg("run").arg(&root).args(words);
+        let errors = fs::File::create(home.path().join("stderr")).unwrap();
+        let child = shim
+            .command(&mut command)
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        Self { home, shim, child }
+    }
+
+    fn told(&self) -> Vec<u8> {
+        fs::read(self.home.path().join("root/told")).unwrap_or_default()
+    }
+
+    /// Waits for `event`; fails if the run ends or nothing comes.
+    fn wait(&mut self, what: &str, event: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !event(self) {
+            assert!(
+                begun.elapsed() < RUN_TIMEOUT,
+                "never came: {what}\n{}",
+                self.stderr()
+            );
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the run ended ({status}) before: {what}\n{}", self.stderr());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn stderr(&self) -> String {
+        let text = fs::read_to_string(self.home.path().join("stderr")).unwrap_or_default();
+        text.lines().rev().take(8).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What went wrong, if anything: with the run, with what is in its files
+    /// now, or with what a power cut now would leave.
+    fn judge(&mut self, judge: &mut Judge, seed: u64) -> Result<(), String> {
+        if let Some(wrong) = finish(&mut self.child) {
+            return Err(format!("{wrong}: {}", self.stderr()));
+        }
+        let recording =
+            Recording::load(&self.home.path().join("log"), &Snapshot::default(), "told")
+                .map_err(|e| e.to_string())?;
+        let told = self.home.path().join("told");
+        fs::write(&told, self.told()).unwrap();
+        let now = [
+            (Unsynced::Dropped, Names::Strict),
+            (Unsynced::Torn, Names::Journaled),
+        ];
+        for (unsynced, names) in now {
+            let image = self.home.path().join("image");
+            let cut = Cut {
+                at: recording.ops().len(),
+                unsynced,
+                names,
+                seed,
+            };
+            cut.build(&recording, &image).unwrap();
+            kept(judge, &image.join("store"), &told).map_err(|e| format!("{unsynced:?}: {e}"))?;
+            fs::remove_dir_all(&image).unwrap();
+        }
+        kept(judge, &self.home.path().join("root/store"), &told)
+    }
+}
+
+fn finish(child: &mut Child) -> Option<String> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return (!status.success()).then(|| format!("died, {status}"));
+        }
+        if begun.elapsed() > RUN_TIMEOUT {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return Some("STUCK: does not go on by itself".into());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn kept(judge: &mut Judge, store: &Path, told: &Path) -> Result<(), String> {
+    match judge
+        .ask(&format!("{} {}", store.display(), told.display()))
+        .unwrap()
+    {
+        Verdict::Kept(_) => Ok(()),
+        verdict => Err(format!("{verdict:?}")),
+    }
+}
+
+fn judge() -> Judge {
+    Judge::new(DRIVER, &["check"], VERDICT_TIMEOUT)
+}
+
+const NO_FAULT: Fault = Fault {
+    operations: Operations::ANY,
+    first: 0,
+    count: 1,
+    errno: Errno::Eio,
+    torn: false,
+};
+
+/// Fails every nth of `operations` in turn, in the manner given by its turn.
+fn each_operation_in_turn(
+    operations: Operations,
+    points_max: u64,
+    manner: fn(u64, Fault) -> Fault,
+) {
+    let seed = seed();
+    let fault = Fault {
+        operations,
+        ..NO_FAULT
+    };
+    let mut dry = Run::start(Some(fault), &WORDS);
+    assert_eq!(finish(&mut dry.child), None, "{}", dry.stderr());
+    let length = dry.shim.seen();
+    let points_max = std::env::var("RISITI_FAULT_POINTS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(points_max);
+    let stride = length.div_ceil(points_max);
+    let points: Vec<u64> = (1 + seed % stride..=length)
+        .step_by(stride as usize)
+        .collect();
+    let (next, injected) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let broken = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, 8)
+        * 2;
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                let mut judge = judge();
+                while let Some(first) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let fault = manner(
+                        *first,
+                        Fault {
+                            first: *first,
+                            ..fault
+                        },
+                    );
+                    let mut run = Run::start(Some(fault), &WORDS);
+                    let judged = run.judge(&mut judge, seed ^ first);
+                    injected.fetch_add(usize::from(run.shim.injected() > 0), Ordering::Relaxed);
+                    if let Err(reason) = judged {
+                        broken.lock().unwrap().push(format!("{fault:?}: {reason}"));
+                    }
+                }
+            });
+        }
+    });
+    let (broken, injected) = (broken.into_inner().unwrap(), injected.into_inner());
+    println!(
+        "{length} operations, {} runs, {injected} of them with a fault, {} broken",
+        points.len(),
+        broken.len()
+    );
+    assert!(
+        broken.is_empty(),
+        "{} of {}:\n{}",
+        broken.len(),
+        points.len(),
+        broken.join("\n")
+    );
+    assert!(
+        injected * 2 > points.len(),
+        "only {injected} faults in {} runs",
+        points.len()
+    );
+}
+
+#[test]
+fn a_failed_sync_is_never_success() {
+    each_operation_in_turn(Operations::SYNC, 60, |n, fault| Fault {
+        count: 1 + n % 3,
+        ..fault
+    });
+}
+
+#[test]
+fn any_one_failed_operation_loses_nothing_and_stops_nothing() {
+    each_operation_in_turn(Operations::ANY, 100, |n, fault| Fault {
+        errno: if n % 2 == 0 {
+            Errno::Eio
+        } else {
+            Errno::Enospc
+        },
+        torn: n % 3 == 0,
+        count: [1, 1, 4][n as usize % 3],
+        ..fault
+    });
+}
+
+/// While the disk refuses, nothing is acknowledged; afterwards all goes on.
+fn withheld_until_healed(fault: Fault) {
+    let mut run = Run::start(None, &["records=4000", "changes=90"]);
+    run.wait("a first hundred promises", |run| run.told().len() > 1_500);
+    run.shim.fault(fault);
+    run.wait("failures", |run| run.shim.injected() >= 4);
+    let told = run.told();
+    run.wait("more failures", |run| run.shim.injected() >= 8);
+    assert!(
+        run.told() == told,
+        "something was acknowledged while no operation succeeded"
+    );
+    run.shim.heal();
+    if let Err(reason) = run.judge(&mut judge(), seed()) {
+        panic!("{fault:?}: {reason}");
+    }
+}
+
+#[test]
+fn while_every_sync_fails_nothing_is_acknowledged_and_later_all_goes_on() {
+    withheld_until_healed(Fault {
+        operations: Operations::SYNC,
+        first: 1,
+        count: u64::MAX,
+        ..NO_FAULT
+    });
+}
+
+#[test]
+fn while_every_write_fails_nothing_is_acknowledged_and_later_all_goes_on() {
+    withheld_until_healed(Fault {
+        operations: Operations::SPACE,
+        first: 1,
+        count: u64::MAX,
+        errno: Errno::Enospc,
+        torn: true,
+    });
+}
+
+#[test]
+fn while_the_whole_disk_fails_nothing_is_acknowledged_and_later_all_goes_on() {
+    withheld_until_healed(Fault {
+        first: 1,
+        count: u64::MAX,
+        ..NO_FAULT
+    });
+}
+
+/// A file system of its own, of `size_mib`, that a run lives in.
+struct SmallDisk {
+    home: tempfile::TempDir,
+    child: Child,
+}
+
+impl SmallDisk {
+    /// Starts the workload on it, then judges what is there.
+    fn start(size_mib: u64, words: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("disk")).unwrap();
+        // The mount lives in a namespace of its own: nothing to clean up, and
+        // no privilege needed where user namespaces are allowed.
+        let script = "mount -t tmpfs -o size=$1m tmpfs $2/disk || exit 98; shift 2
+            \"$@\" || exit 99
+            exec \"$0\" check < question > answer";
+        let mut command = Command::new("unshare");
+        command.args([
+            "-r",
+            "-m",
+            "sh",
+            "-c",
+            script,
+            DRIVER,
+            &size_mib.to_string(),
+        ]);
+        command
+            .arg(home.path())
+            .args([DRIVER, "run", "disk", "told=told", "health=health"])
+            .args(words);
+        let errors = fs::File::create(home.path().join("stderr")).unwrap();
+        fs::write(home.path().join("question"), "disk/store told\n").unwrap();
+        let child = command
+            .current_dir(home.path())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        Self { home, child }
+    }
+
+    fn text(&self, file: &str) -> String {
+        fs::read_to_string(self.home.path().join(file)).unwrap_or_default()
+    }
+
+    fn wait(&mut self, what: &str, event: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !event(self) {
+            assert!(
+                begun.elapsed() < RUN_TIMEOUT,
+                "never came: {what}; {} {}",
+                self.text("health"),
+                self.text("stderr")
+            );
+            if let Some(status) = self.child.try_wait().unwrap() {
+                // 98: no mount. That is a failure, not a reason to skip.
+                panic!("ended ({status}) before: {what}; {}", self.text("stderr"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn filler(&self) -> PathBuf {
+        let inside = self.home.path().join("disk/filler");
+        PathBuf::from(format!(
+            "/proc/{}/root{}",
+            self.child.id(),
+            inside.display()
+        ))
+    }
+
+    /// Fills the last byte, again and again, until `event`.
+    fn fill_until(&mut self, what: &str, event: impl Fn(&Self) -> bool) {
+        let path = self.filler();
+        self.wait(what, |disk| {
+            let mut filler = fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&path)
+                .unwrap();
+            while filler.write_all(&[0; 4096]).is_ok() {}
+            event(disk)
+        });
+    }
+
+    fn judge(&mut self) {
+        assert_eq!(
+            finish(&mut self.child),
+            None,
+            "{} {}",
+            self.text("health"),
+            self.text("stderr")
+        );
+        let answer = self.text("answer");
+        assert!(answer.starts_with("ok "), "{answer}");
+    }
+}
+
+#[test]
+fn a_full_disk_withholds_and_goes_on_by_itself_once_there_is_space() {
+    let mut disk = SmallDisk::start(24, &["records=9000", "changes=90"]);
+    disk.wait("a first hundred promises", |disk| {
+        disk.text("told").len() > 1_500
+    });
+    disk.fill_until("withheld, and an alarm", |disk| {
+        is_withheld(&disk.text("health"))
+    });
+    let acknowledged = disk.text("told").lines().count();
+    assert!(acknowledged < 9_000, "the disk was full too late");
+    fs::remove_file(disk.filler()).unwrap();
+    disk.judge();
+    assert!(
+        disk.text("told")
+            .lines()
+            .filter(|l| l.starts_with('a'))
+            .count()
+            == 9_000
+    );
+}
+
+#[test]
+fn low_space_withholds_before_the_disk_is_full() {
+    let mut disk = SmallDisk::start(
+        24,
+        &["records=9000", "changes=90", "free_bytes_min=2000000"],
+    );
+    disk.wait("a first hundred promises", |disk| {
+        disk.text("told").len() > 1_500
+    });
+    let filler = fs::File::create(disk.filler()).unwrap();
+    // Leaves 1.5 MB: below the limit, yet room for what is under way.
+    let free = Command::new("stat")
+        .args(["-f", "-c", "%a"])
+        .arg(disk.filler())
+        .output()
+        .unwrap();
+    let blocks: u64 = String::from_utf8_lossy(&free.stdout)
+        .trim()
+        .parse()
+        .unwrap();
+    let mut left = (blocks * 4096).saturating_sub(1_500_000);
+    while left > 0 && (&filler).write_all(&[0; 4096]).is_ok() {
+        left = left.saturating_sub(4096);
+    }
+    disk.wait("withheld, and an alarm", |disk| {
+        is_withheld(&disk.text("health"))
+    });
+    drop(filler); // an open file keeps its space
+    fs::remove_file(disk.filler()).unwrap();
+    disk.judge();
+}
+
+/// Whether the store's own health says that appends are withheld, and why.
+fn is_withheld(health: &str) -> bool {
+    health.starts_with("withheld ")
+}
