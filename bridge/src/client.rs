@@ -72,6 +72,14 @@ pub fn producer(cluster: &Cluster, bootstrap: &str, transactional_id: &str) -> C
         );
     match cluster.mode {
         Mode::ExactlyOnce => {
+            // librdkafka wants a request to end 100 ms before its transaction.
+            let longest_ms = cluster.transaction_timeout_ms.saturating_sub(100);
+            let request_ms: Option<u32> = config
+                .get("socket.timeout.ms")
+                .and_then(|ms| ms.parse().ok());
+            if request_ms.is_none_or(|ms| ms > longest_ms) {
+                config.set("socket.timeout.ms", longest_ms.max(900).to_string());
+            }
             config.set("transactional.id", transactional_id).set(
                 "transaction.timeout.ms",
                 cluster.transaction_timeout_ms.to_string(),
@@ -198,6 +206,17 @@ mod tests {
         assert_eq!(config.get("partitioner"), Some("murmur2_random"));
         // The others are the operator's to choose.
         assert_eq!(config.get("linger.ms"), Some("7"));
+    }
+
+    #[test]
+    fn any_transaction_timeout_makes_a_producer() {
+        for timeout_ms in [1_000, 20_000, 900_000] {
+            let mut cluster = cluster();
+            cluster.transaction_timeout_ms = timeout_ms;
+            let config = producer(&cluster, "127.0.0.1:1", "x");
+            let made: Result<rdkafka::producer::BaseProducer, _> = config.create();
+            assert!(made.is_ok(), "{timeout_ms}: {:?}", made.err());
+        }
     }
 
     #[test]
