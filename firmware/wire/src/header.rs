@@ -5,6 +5,7 @@
 
 use crate::cbor::{Reader, Writer};
 use crate::error::{Field, WireError};
+use crate::limits::SEQUENCE_MAX;
 
 /// The version that this crate writes, and the only one that it reads.
 pub const VERSION: u8 = 1;
@@ -62,7 +63,8 @@ pub struct Header {
     pub sealed: bool,
     /// Whether the sender may have sent it before. A hint, not authenticated.
     pub resend: bool,
-    /// The record's sequence number; on a receipt, of the record it answers.
+    /// The record's sequence number, at most [`SEQUENCE_MAX`]; on a receipt, of
+    /// the record it answers.
     pub sequence: u64,
 }
 
@@ -79,7 +81,7 @@ impl Header {
         }
         let marks = reader.uint(Field::Marks, 0..=u64::from(u8::MAX))?;
         let marks = u8::try_from(marks).map_err(|_| WireError::OutOfRange(Field::Marks))?;
-        let sequence = reader.uint(Field::Sequence, 0..=u64::MAX)?;
+        let sequence = reader.uint(Field::Sequence, 0..=SEQUENCE_MAX)?;
         Ok(Self {
             version: VERSION,
             kind: Kind::from_number(marks >> KIND_SHIFT),
@@ -96,6 +98,9 @@ impl Header {
         sequence: u64,
         writer: &mut Writer<'_>,
     ) -> Result<(), WireError> {
+        if sequence > SEQUENCE_MAX {
+            return Err(WireError::OutOfRange(Field::Sequence));
+        }
         let marks = kind.number() << KIND_SHIFT | u8::from(resend);
         writer
             .array(ELEMENTS)?

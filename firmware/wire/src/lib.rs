@@ -5,6 +5,9 @@
 //! input panics. Never: an allocation, a copy of a text, or a guess about a
 //! version that is not known.
 //!
+//! A record, payment or reversal, takes at most 40 bytes unsealed
+//! ([`limits::RECORD_BYTES_MAX`]).
+//!
 //! # Format, version 1
 //!
 //! A message is one CBOR array, with nothing after it:
@@ -13,7 +16,7 @@
 //! | --- | --- | --- |
 //! | version | uint | 1 |
 //! | marks | uint | `kind * 4 + sealed * 2 + resend` |
-//! | sequence | uint, 64 bits | a record's own number; on a receipt the number of the record it answers |
+//! | sequence | uint, 32 bits | a record's own number; on a receipt the number of the record it answers |
 //! | body | by kind; a byte string if sealed | |
 //!
 //! | kind | message | body: array of |
@@ -27,9 +30,9 @@
 //! | --- | --- | --- |
 //! | time | uint, 32 bits | seconds since 1970-01-01 UTC; 0 = the clock was not set |
 //! | account | uint | the decimal digits of the account with a `1` before them, so that leading zeros last; 1 to 18 digits |
-//! | amount | uint | minor units of the currency, at most 15 digits; above 0 in a payment |
+//! | amount | uint, 32 bits | minor units of the currency; above 0 in a payment |
 //! | currency | uint | ISO 4217 numeric, 1 to 999 (999 = none) |
-//! | reference | text | 1 to 16 bytes |
+//! | reference | text | 1 to 8 bytes |
 //! | number | uint, 64 bits | the receipt's own number |
 //! | status | uint, 16 bits | 0 accepted, else rejected with this [`Reason`] |
 //! | bank reference | text | 1 to 24 bytes |

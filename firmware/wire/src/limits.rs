@@ -4,15 +4,20 @@
 /// a mark for leading zeros, into the 8 bytes of a CBOR integer.
 pub const ACCOUNT_DIGITS_MAX: usize = 18;
 
-/// Largest amount in minor units: 15 digits, exact in any consumer that counts
-/// in 64-bit floats (2^53).
-pub const AMOUNT_MINOR_MAX: u64 = 999_999_999_999_999;
+/// Largest sequence number. A terminal that sends a record a second, and never
+/// stops, gets there after 136 years; 4 bytes less on the air with every record.
+pub const SEQUENCE_MAX: u64 = u32::MAX as u64;
+
+/// Largest amount in minor units: 42,949,672.95 in a currency with cents, far
+/// above what a terminal may take at once.
+pub const AMOUNT_MINOR_MAX: u64 = u32::MAX as u64;
 
 /// Largest numeric currency code (ISO 4217 has three digits).
 pub const CURRENCY_MAX: u16 = 999;
 
-/// Bytes of a payment's reference: a pupil's or invoice number.
-pub const REFERENCE_BYTES_MAX: usize = 16;
+/// Bytes of a payment's reference: a pupil's or invoice number. It is what is
+/// left of [`RECORD_BYTES_MAX`] when every other field is at its largest.
+pub const REFERENCE_BYTES_MAX: usize = 8;
 
 /// Bytes of the bank's reference on a receipt; the longest seen are 22
 /// characters.
@@ -32,16 +37,10 @@ pub const LINES_BYTES_MAX: usize = 192;
 /// client identifier (MQTT-3.1.3-5).
 pub const TERMINAL_ID_BYTES_MAX: usize = 23;
 
-/// Bytes of an unsealed payment record within ordinary bounds: sequence, time
-/// and amount below 2^32, a reference of at most
-/// [`REFERENCE_BYTES_ORDINARY`] bytes, an account of any length.
-pub const PAYMENT_BYTES_ORDINARY: usize = 40;
-
-/// The reference that still fits into [`PAYMENT_BYTES_ORDINARY`].
-pub const REFERENCE_BYTES_ORDINARY: usize = 8;
-
-/// Bytes of any unsealed record: the size of a buffer that always suffices.
-pub const RECORD_BYTES_MAX: usize = 56;
+/// Bytes of any unsealed record: the size of a buffer that always suffices. A
+/// record is airtime that somebody pays for; the bounds of its fields are chosen
+/// so that no valid one is larger.
+pub const RECORD_BYTES_MAX: usize = 40;
 
 /// Bytes of any unsealed receipt: the size of a buffer that always suffices.
-pub const RECEIPT_BYTES_MAX: usize = 273;
+pub const RECEIPT_BYTES_MAX: usize = 265;

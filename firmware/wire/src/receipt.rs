@@ -21,7 +21,8 @@ const ELEMENTS: u64 = 7;
 /// The answer to one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt<'a> {
-    /// The sequence number of the record it answers.
+    /// The sequence number of the record it answers, at most
+    /// [`SEQUENCE_MAX`](crate::limits::SEQUENCE_MAX).
     pub sequence: u64,
     /// Its own number.
     pub number: u64,

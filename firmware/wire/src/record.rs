@@ -7,13 +7,13 @@
 use crate::cbor::{Reader, Writer, check_text};
 use crate::error::{Field, WireError};
 use crate::header::{Header, Kind};
-use crate::limits::{AMOUNT_MINOR_MAX, CURRENCY_MAX, REFERENCE_BYTES_MAX};
+use crate::limits::{AMOUNT_MINOR_MAX, CURRENCY_MAX, REFERENCE_BYTES_MAX, SEQUENCE_MAX};
 use crate::money::{Account, Currency};
 
 /// A record: what a terminal publishes, identified by (terminal, sequence).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its number; a terminal never uses one twice.
+    /// Its number, at most [`SEQUENCE_MAX`]; a terminal never uses one twice.
     pub sequence: u64,
     /// Whether it may have been sent before.
     pub resend: bool,
@@ -37,11 +37,12 @@ pub struct Payment<'a> {
     pub time_s: u32,
     /// To which account.
     pub account: Account,
-    /// How much, in minor units of the currency, above 0.
+    /// How much, in minor units of the currency: 1 to [`AMOUNT_MINOR_MAX`].
     pub amount_minor: u64,
     /// In which currency.
     pub currency: Currency,
-    /// What for: a pupil's or an invoice's number.
+    /// What for: a pupil's or an invoice's number, 1 to [`REFERENCE_BYTES_MAX`]
+    /// bytes.
     pub reference: Option<&'a str>,
 }
 
@@ -140,7 +141,7 @@ impl Reversal {
     fn read(reader: &mut Reader<'_>, sequence: u64) -> Result<Self, WireError> {
         reader.array(Field::Body, 2..=2)?;
         let time_s = read_time(reader)?;
-        let reverses = reader.uint(Field::Reverses, 0..=u64::MAX)?;
+        let reverses = reader.uint(Field::Reverses, 0..=SEQUENCE_MAX)?;
         check_reverses(reverses, sequence)?;
         Ok(Self { time_s, reverses })
     }

@@ -1,7 +1,7 @@
 //! The format stands still: these bytes are these messages, for good.
 #![allow(clippy::unwrap_used)] // a test that fails may as well panic
 
-use risiti_wire::limits::{PAYMENT_BYTES_ORDINARY, RECEIPT_BYTES_MAX, RECORD_BYTES_MAX};
+use risiti_wire::limits::{AMOUNT_MINOR_MAX, RECEIPT_BYTES_MAX, RECORD_BYTES_MAX, SEQUENCE_MAX};
 use risiti_wire::*;
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -77,12 +77,12 @@ fn records() -> Vec<(&'static str, Record<'static>)> {
         (
             "payment-largest",
             payment(
-                u64::MAX,
+                SEQUENCE_MAX,
                 u32::MAX,
                 "999999999999999999",
-                999_999_999_999_999,
+                AMOUNT_MINOR_MAX,
                 999,
-                Some("abcdefghijklmnop"),
+                Some("abcdefgh"),
             ),
         ),
         (
@@ -93,6 +93,17 @@ fn records() -> Vec<(&'static str, Record<'static>)> {
                 body: RecordBody::Reversal(Reversal {
                     time_s: 1_767_225_700,
                     reverses: 1042,
+                }),
+            },
+        ),
+        (
+            "reversal-largest",
+            Record {
+                sequence: SEQUENCE_MAX,
+                resend: false,
+                body: RecordBody::Reversal(Reversal {
+                    time_s: u32::MAX,
+                    reverses: SEQUENCE_MAX - 1,
                 }),
             },
         ),
@@ -192,21 +203,11 @@ fn what_is_no_message_is_refused_with_field_and_reason() {
 }
 
 #[test]
-fn an_ordinary_payment_takes_at_most_40_bytes() {
-    let most = payment(
-        u32::MAX.into(),
-        u32::MAX,
-        "999999999999999999",
-        u32::MAX.into(),
-        999,
-        Some("12345678"),
-    );
-    let mut buffer = [0; RECORD_BYTES_MAX];
-    assert_eq!(
-        most.encode(&mut buffer).unwrap().len(),
-        PAYMENT_BYTES_ORDINARY
-    );
-    assert_eq!(PAYMENT_BYTES_ORDINARY, 40);
+fn a_record_takes_at_most_40_bytes() {
+    assert_eq!(RECORD_BYTES_MAX, 40);
+    // Every field at its largest.
+    assert_eq!(golden("payment-largest").len(), 40);
+    assert_eq!(golden("reversal-largest").len(), 19);
     // What is typical in the field is shorter still.
     assert_eq!(golden("payment-ordinary").len(), 37);
 }
@@ -216,11 +217,11 @@ fn the_largest_messages_just_fit_the_stated_buffers() {
     assert_eq!(golden("payment-largest").len(), RECORD_BYTES_MAX);
     let line = "x".repeat(32);
     let receipt = Receipt {
-        sequence: u64::MAX,
+        sequence: SEQUENCE_MAX,
         number: u64::MAX,
         status: Status::Rejected(Reason::new(u16::MAX).unwrap()),
         time_s: u32::MAX,
-        amount_minor: 999_999_999_999_999,
+        amount_minor: AMOUNT_MINOR_MAX,
         currency: Currency::NONE,
         bank_reference: Some("abcdefghijklmnopqrstuvwx"),
         lines: Lines::new(&[line.as_str(); 6]).unwrap(),
@@ -261,7 +262,7 @@ fn what_is_out_of_bounds_does_not_encode() {
         Err(WireError::OutOfRange(Field::Amount))
     );
     assert_eq!(
-        with(|payment| payment.amount_minor = 1_000_000_000_000_000),
+        with(|payment| payment.amount_minor = AMOUNT_MINOR_MAX + 1),
         Err(WireError::OutOfRange(Field::Amount))
     );
     assert_eq!(
@@ -269,7 +270,7 @@ fn what_is_out_of_bounds_does_not_encode() {
         Err(WireError::OutOfRange(Field::Reference))
     );
     assert_eq!(
-        with(|payment| payment.reference = Some("12345678901234567")),
+        with(|payment| payment.reference = Some("123456789")),
         Err(WireError::OutOfRange(Field::Reference))
     );
     assert_eq!(
@@ -282,6 +283,15 @@ fn what_is_out_of_bounds_does_not_encode() {
             reverses: 5
         })),
         Err(WireError::OutOfRange(Field::Reverses))
+    );
+    assert_eq!(
+        Record {
+            sequence: SEQUENCE_MAX + 1,
+            ..good
+        }
+        .encode(&mut [0; 256])
+        .map(<[u8]>::len),
+        Err(WireError::OutOfRange(Field::Sequence))
     );
     for digits in ["", "1234567890123456789", "12a", "-1", "１"] {
         assert_eq!(

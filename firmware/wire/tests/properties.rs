@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)] // a test that fails may as well panic
 
 use proptest::prelude::*;
-use risiti_wire::limits::{AMOUNT_MINOR_MAX, LINES_BYTES_MAX, RECEIPT_BYTES_MAX, RECORD_BYTES_MAX};
+use risiti_wire::limits::{
+    AMOUNT_MINOR_MAX, LINES_BYTES_MAX, RECEIPT_BYTES_MAX, RECORD_BYTES_MAX, SEQUENCE_MAX,
+};
 use risiti_wire::*;
 
 /// A record without the borrowed text.
@@ -18,9 +20,9 @@ struct Parts {
 }
 
 fn parts() -> impl Strategy<Value = Parts> {
-    let reference = proptest::option::of("[ -~]{1,16}");
+    let reference = proptest::option::of("[ -~]{1,8}");
     (
-        any::<u64>(),
+        0..=SEQUENCE_MAX,
         any::<bool>(),
         any::<u32>(),
         "[0-9]{1,18}",
@@ -88,9 +90,9 @@ proptest! {
     }
 
     #[test]
-    fn a_reversal_comes_back_as_it_went(reverses in 0..u64::MAX, ahead in 1..=u64::MAX, time_s in any::<u32>()) {
+    fn a_reversal_comes_back_as_it_went(reverses in 0..SEQUENCE_MAX, ahead in 1..=SEQUENCE_MAX, time_s in any::<u32>()) {
         let record = Record {
-            sequence: reverses.saturating_add(ahead),
+            sequence: (reverses + ahead).min(SEQUENCE_MAX),
             resend: false,
             body: RecordBody::Reversal(Reversal { time_s, reverses }),
         };
@@ -100,7 +102,7 @@ proptest! {
 
     #[test]
     fn a_receipt_comes_back_as_it_went(
-        (sequence, number, status, time_s) in (any::<u64>(), any::<u64>(), any::<u16>(), any::<u32>()),
+        (sequence, number, status, time_s) in (0..=SEQUENCE_MAX, any::<u64>(), any::<u16>(), any::<u32>()),
         (amount_minor, currency) in (0..=AMOUNT_MINOR_MAX, 1..=999_u16),
         bank_reference in proptest::option::of("[ -~]{1,24}"),
         lines in proptest::collection::vec("[ -~éሰ]{0,32}", 0..=6),
@@ -127,6 +129,7 @@ proptest! {
         if let Ok(record) = Record::decode(&bytes) {
             let mut buffer = [0; RECORD_BYTES_MAX];
             prop_assert_eq!(record.encode(&mut buffer).unwrap(), &bytes[..]);
+            prop_assert!(bytes.len() <= 40);
             prop_assert_eq!(peeked.unwrap().sequence, record.sequence);
         }
         if let Ok(receipt) = Receipt::decode(&bytes) {
