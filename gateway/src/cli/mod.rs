@@ -4,7 +4,7 @@ mod check;
 mod client;
 mod dead;
 mod record;
-mod run;
+pub mod run;
 mod status;
 
 use std::path::PathBuf;
@@ -36,6 +36,8 @@ enum Command {
     Dead(dead::Command),
     /// Makes a payment record in the wire format, for trying things out.
     Record(record::Payment),
+    /// Runs gateway, Kafka and simulated terminals, cuts the power, and counts.
+    Demo(crate::demo::Settings),
 }
 
 /// Where the configuration is.
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Status(admin) => status::status(&admin.admin),
         Command::Dead(command) => dead::run(command),
         Command::Record(payment) => record::write(&payment),
+        Command::Demo(settings) => return crate::demo::run(settings),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,4 +81,4 @@ pub fn main() -> ExitCode {
 }
 
 /// What a command says when it fails.
-type Failure = Box<dyn std::error::Error>;
+pub type Failure = Box<dyn std::error::Error>;

@@ -15,14 +15,41 @@ use crate::limits;
 type LogHandle = reload::Handle<EnvFilter, Registry>;
 
 /// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The configuration is refused, or something is in the way of the start.
 pub fn run(file: &Path) -> Result<(), Failure> {
+    // One line on standard output for scripts and for people at a terminal.
+    run_with(file, Switches::default(), |gateway| {
+        println!(
+            "risiti serves MQTT on {}, admin on http://{}{}",
+            gateway.mqtt_addr(),
+            gateway.admin_addr(),
+            gateway
+                .embedded_bootstrap()
+                .map(|b| format!(", embedded Kafka on {b}"))
+                .unwrap_or_default()
+        );
+    })
+}
+
+/// The same with switches that no configuration has, and another way to say
+/// that it serves.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    file: &Path,
+    switches: Switches,
+    announce: impl FnOnce(&Gateway),
+) -> Result<(), Failure> {
     let config = Config::load(file, std::env::vars())?;
     let log = start_log(&config)?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(file, config, log))?;
+    runtime.block_on(serve(file, config, log, switches, announce))?;
     Ok(())
 }
 
@@ -58,29 +85,26 @@ fn raise_file_limit() {
     }
 }
 
-async fn serve(file: &Path, config: Config, log: LogHandle) -> Result<(), Failure> {
+async fn serve(
+    file: &Path,
+    config: Config,
+    log: LogHandle,
+    switches: Switches,
+    announce: impl FnOnce(&Gateway),
+) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let gateway = Gateway::start(config, Switches::default()).await?;
+    let gateway = Gateway::start(config, switches).await?;
     tracing::info!(
         mqtt = %gateway.mqtt_addr(),
         admin = %gateway.admin_addr(),
         "serving"
     );
-    // One line on standard output for scripts and for people at a terminal.
-    println!(
-        "risiti serves MQTT on {}, admin on http://{}{}",
-        gateway.mqtt_addr(),
-        gateway.admin_addr(),
-        gateway
-            .embedded_bootstrap()
-            .map(|b| format!(", embedded Kafka on {b}"))
-            .unwrap_or_default()
-    );
+    announce(&gateway);
     notify(&[NotifyState::Ready]);
     let mut watchdog = watchdog_interval();
     loop {
