@@ -7,19 +7,24 @@
 //! proves nothing. Whoever gets an error from [`Database::sync`] moves to a
 //! fresh database.
 //!
+//! sled 0.34.7 loses a wakeup when a write fails (`exit_reservation` in its
+//! logger sets the error and tells nobody), and a call then waits for ever. Any
+//! later flush sees the error and wakes everybody, so `watched.rs` makes one
+//! when a call takes too long.
+//!
 //! sled's own `flush()` ends in `sync_file_range`, which survives no power cut;
 //! the `fdatasync` here, on a descriptor that is as old as the open database
 //! (so that it sees every write-back error), is what counts.
 
 use std::fs::{self, File};
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sled::IVec;
 
 use crate::options::{SyncHook, SyncPolicy};
+use crate::watched::{Watched, quietly};
 use crate::{StoreError, files, limits};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -36,8 +41,7 @@ pub(crate) struct DatabaseOptions {
 /// An open sled database.
 pub(crate) struct Database {
     dir: PathBuf,
-    /// `None` only while it is being dropped.
-    db: Option<sled::Db>,
+    watched: Watched,
     file: File,
     options: DatabaseOptions,
 }
@@ -96,7 +100,7 @@ impl Database {
         let file = File::open(&path).map_err(|e| StoreError::io("open", &path, e))?;
         Ok(Self {
             dir: dir.to_path_buf(),
-            db: Some(db),
+            watched: Watched::new(db).map_err(|e| StoreError::io("watch", dir, e))?,
             file,
             options: options.clone(),
         })
@@ -106,14 +110,8 @@ impl Database {
         &self.dir
     }
 
-    fn sled(&self) -> &sled::Db {
-        self.db
-            .as_ref()
-            .expect("the database is open until dropped")
-    }
-
     fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T> {
-        guarded(&self.dir, || work(self.sled()))
+        guarded(&self.dir, || self.watched.call(work))
     }
 
     /// The value under `key`.
@@ -177,11 +175,10 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // sled flushes when it is dropped, and panics if that fails. What was
-        // not synced before was not promised to anybody.
-        if let Some(db) = self.db.take() {
-            let _ = quietly(|| drop(db));
-        }
+        // Flushed while it is still watched, so that the flush of sled's own
+        // drop has nothing left to wait for. What was not synced before was not
+        // promised to anybody.
+        let _ = self.run(|db| db.flush());
     }
 }
 
@@ -222,14 +219,4 @@ fn is_about_content(e: &std::io::Error) -> bool {
         e.kind(),
         NotFound | UnexpectedEof | InvalidData | InvalidInput
     )
-}
-
-fn quietly<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "without a message".to_string())
-    })
 }

@@ -18,12 +18,21 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
         .map_err(|e| StoreError::io("sync directory", dir, e))
 }
 
-/// Creates `dir` and its missing parents, each synced into its parent.
+/// Creates `dir` and its missing parents, each synced into its parent. One that
+/// exists is synced too: whoever made it may have failed at just that.
 pub(crate) fn create_dir(dir: &Path) -> Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
     let parent = parent_of(dir);
+    if dir.is_dir() {
+        return match sync_dir(parent) {
+            // A parent that we may not read was there long before us.
+            Err(StoreError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(())
+            }
+            other => other,
+        };
+    }
     create_dir(parent)?;
     match fs::create_dir(dir) {
         Ok(()) => {}
@@ -62,6 +71,9 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
     let doomed = dir.with_extension(DOOMED);
     fs::rename(dir, &doomed).map_err(|e| StoreError::io("remove", dir, e))?;
+    // Names survive a power cut one by one: without this the content could go
+    // and the old name stay.
+    sync_dir(parent_of(dir))?;
     fs::remove_dir_all(&doomed).map_err(|e| StoreError::io("remove", &doomed, e))?;
     sync_dir(parent_of(dir))
 }

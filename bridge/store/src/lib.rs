@@ -17,6 +17,7 @@ mod quarantine;
 mod raw_scan;
 pub mod record;
 pub mod state;
+mod watched;
 
 pub use alarm::Alarm;
 pub use error::StoreError;
@@ -25,4 +26,4 @@ pub use options::{StoreOptions, SyncHook, SyncPolicy};
 pub use record::{
     AckSink, Identity, NewRecord, Outcome, Position, ReadBatch, Record, RecordSource,
 };
-pub use state::{Batch, CommitSink, OpenReport, State, StateHealth};
+pub use state::{Batch, CommitSink, KeyValue, OpenReport, State, StateHealth};

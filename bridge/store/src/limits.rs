@@ -109,3 +109,8 @@ pub const LOCK_WAIT_MS: u64 = 5_000;
 /// The most quarantined bytes that are kept, newest first. They are evidence
 /// for an operator, not data.
 pub const QUARANTINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// How long one call of sled may take before a second one wakes it, milliseconds:
+/// longer than an ordinary sync of a slow disk, so that a healthy call is left
+/// alone.
+pub const CALL_STUCK_MS: u64 = 1_000;

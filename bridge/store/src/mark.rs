@@ -35,7 +35,6 @@ pub(crate) struct Mark {
 impl Mark {
     /// Opens or creates the mark; a missing or damaged one reads as 0.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let existed = path.exists();
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -43,7 +42,7 @@ impl Mark {
             .truncate(false)
             .open(path)
             .map_err(|e| StoreError::io("open", path, e))?;
-        if !existed && let Some(dir) = path.parent() {
+        if let Some(dir) = path.parent() {
             files::sync_dir(dir)?;
         }
         let slots = [read_slot(&file, 0), read_slot(&file, 1)];

@@ -345,10 +345,16 @@ impl Shared {
         self.readers
             .lock()
             .retain(|open| doomed.iter().all(|g| g.number != open.generation.number));
-        for generation in &doomed {
+        for (at, generation) in doomed.iter().enumerate() {
             if let Err(error) = files::remove_dir(&generation.dir) {
-                // It is found again, and deleted again, after the next opening.
                 tracing::warn!(%error, "journal: a drained generation could not be deleted");
+                // Oldest first and without a gap, or the next opening would take
+                // the gap for damage.
+                if generation.dir.is_dir() {
+                    let rest = doomed[at..].iter().map(|g| (g.number, g.clone()));
+                    self.progress.lock().generations.extend(rest);
+                    break;
+                }
             }
         }
         self.disk.changed();

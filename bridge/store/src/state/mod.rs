@@ -11,6 +11,9 @@
 //! contents move to a fresh one, because a failed sync leaves no way to know
 //! what is on disk. Until that works, outcomes are withheld.
 //!
+//! Keys are the callers' own, by their first byte; the journal's begin with
+//! `j/` (`journal/clients.rs`).
+//!
 //! | name in the state's directory | what |
 //! | --- | --- |
 //! | `db/` | the sled database, entries as in `envelope.rs` |
@@ -43,6 +46,9 @@ use crate::disk::Disk;
 use crate::options::StoreOptions;
 use crate::quarantine::Quarantine;
 use crate::{StoreError, limits};
+
+/// A key and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
 
 /// Hears of commits, on the committer's thread; must not block.
 pub trait CommitSink: Send + Sync {
@@ -182,7 +188,7 @@ impl State {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<KeyValue>, StoreError> {
         let found = read::scan(&self.shared, prefix, after, limit);
         self.heal(&found);
         found

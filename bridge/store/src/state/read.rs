@@ -9,7 +9,7 @@ use crate::StoreError;
 use crate::database::Database;
 
 use super::envelope::{Envelope, Head, Kind, entry_key, piece_key};
-use super::{Shared, Work};
+use super::{KeyValue, Shared, Work};
 
 /// How often a large value that is being overwritten is read again.
 const TRIES: usize = 16;
@@ -39,7 +39,7 @@ pub(super) fn scan(
     prefix: &[u8],
     after: Option<&[u8]>,
     limit: usize,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+) -> Result<Vec<KeyValue>, StoreError> {
     let database = shared.database()?;
     let stored_prefix = entry_key(prefix);
     let mut found = Vec::new();

@@ -43,6 +43,8 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
     let quarantine = Quarantine::open(&options.dir)?;
     restore_before(&dir)?;
     finish_replacement(&dir, &quarantine)?;
+    // A rename of the life before may have failed at its sync.
+    files::sync_dir(&dir)?;
     let mut mark = Mark::open(&dir.join("mark"))?;
     let mut report = OpenReport::default();
 
@@ -163,7 +165,15 @@ fn open_checked(dir: &Path, options: &DatabaseOptions, mark: &Mark) -> Result<(D
         return Err(damaged("the whole database is gone"));
     }
     let durable_stamp = mark.value().max(Index::durable_stamp(&path)?);
-    keep_before(dir)?;
+    match keep_before(dir) {
+        Ok(()) => {}
+        // Better opened without a copy than not at all.
+        Err(error) if error.is_full() => {
+            tracing::warn!(%error, "state: no room for a copy while it is opened");
+            let _ = std::fs::remove_dir_all(dir.join("before.building"));
+        }
+        Err(error) => return Err(error),
+    }
     let database = Database::open(&path, options)?;
     let last = database
         .get(LAST_STAMP_KEY)?
@@ -195,7 +205,11 @@ fn finish_replacement(dir: &Path, quarantine: &Quarantine) -> Result<()> {
 pub(super) fn move_to_fresh(shared: &Shared, durable_stamp: u64) -> Result<Option<Alarm>> {
     let dir = &shared.dir;
     let building = dir.join("fresh.building");
-    // A try before this one may have got as far as either of these.
+    // A try before this one may have got as far as either of these. At every
+    // instant one whole database is on disk.
+    if dir.join("fresh").is_dir() && !dir.join("db").is_dir() {
+        files::rename(&dir.join("fresh"), &dir.join("db"))?;
+    }
     for left in [&building, &dir.join("fresh")] {
         if left.is_dir() {
             files::remove_dir(left)?;

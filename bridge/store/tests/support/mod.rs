@@ -45,6 +45,13 @@ impl Outcomes {
         self.inner.lock().0.get(&token).copied()
     }
 
+    /// Lets go of what was asked for, so that a long run stays small.
+    pub fn forget_before(&self, token: u64) {
+        let mut inner = self.inner.lock();
+        inner.0 = inner.0.split_off(&token);
+        inner.1.clear();
+    }
+
     pub fn count(&self) -> usize {
         self.inner.lock().0.len()
     }
