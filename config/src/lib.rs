@@ -15,7 +15,7 @@ mod environment;
 mod error;
 pub mod filter;
 mod kind;
-mod limits;
+pub mod limits;
 mod load;
 mod model;
 mod names;

@@ -2,6 +2,8 @@
 //!
 //! Ranges of the keys themselves stand beside the keys, in `read`.
 
+use crate::ByteSize;
+
 /// Bytes of a configuration file. A thousand routes are 200 KiB; more is a
 /// wrong file.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -9,6 +11,13 @@ pub const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a file that holds a secret. The longest seen are tokens of 2 KiB; a
 /// key file put in its place by mistake is seen by this bound.
 pub const SECRET_BYTES_MAX: u64 = 4096;
+
+/// Bytes of the largest packet that may be allowed. The store keeps records of
+/// 256 KiB, in which a topic of 64 KiB (by an alias it costs the packet nothing)
+/// and a client identifier out of a CONNECT of 16 KiB stand beside the packet's
+/// content: whatever is let in can be stored. Kafka's own default, 1 MB a
+/// message, is far above.
+pub const PACKET_BYTES_MAX: ByteSize = ByteSize::kib(176);
 
 /// Routes. Each message is matched against them in order.
 pub const ROUTES_MAX: usize = 1_000;

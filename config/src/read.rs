@@ -89,12 +89,10 @@ fn read_mqtt_limits(section: &Section<'_>, default: MqttLimits) -> MqttLimits {
     let seconds = |max| Whole::new(1, max, "seconds");
     let count = |max| Whole::new(1_u32, max, "units");
     MqttLimits {
-        // One record of the journal, and with it the packet that brought it,
-        // stays below Kafka's own default of 1 MB a message.
         packet_bytes_max: section.read(
             "packet_bytes_max",
             default.packet_bytes_max,
-            &Size::new(ByteSize::kib(1), ByteSize::kib(896)),
+            &Size::new(ByteSize::kib(1), limits::PACKET_BYTES_MAX),
         ),
         connections_max: section.read(
             "connections_max",

@@ -46,3 +46,17 @@ pub const STOP_FORWARDER_MIN: std::time::Duration = std::time::Duration::from_se
 pub const STOP_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
 /// Dead letters on one page of the admin API.
 pub const DEAD_LETTERS_PER_PAGE: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use risiti_mqtt::ConnectionLimits;
+    use risiti_store::limits::{RECORD_BYTES_MAX, STRING_BYTES_MAX};
+
+    #[test]
+    fn whatever_packet_may_be_let_in_can_be_stored() {
+        let packet = risiti_config::limits::PACKET_BYTES_MAX.bytes() as usize;
+        let topic_by_alias = STRING_BYTES_MAX;
+        let client_id = ConnectionLimits::default().connect_packet_bytes_max as usize;
+        assert!(packet + topic_by_alias + client_id <= RECORD_BYTES_MAX);
+    }
+}

@@ -32,7 +32,8 @@ impl Default for Mqtt {
 /// what was agreed with them at CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MqttLimits {
-    /// Largest packet taken, whole (MQTT-3.2.2.3.6, Maximum Packet Size).
+    /// Largest packet taken, whole (MQTT-3.2.2.3.6, Maximum Packet Size); at most
+    /// [`PACKET_BYTES_MAX`](crate::limits::PACKET_BYTES_MAX).
     pub packet_bytes_max: ByteSize,
     /// Open TCP connections, whether or not they sent CONNECT.
     pub connections_max: u32,
