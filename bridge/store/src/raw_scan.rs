@@ -106,3 +106,49 @@ fn find(haystack: &[u8], magic: [u8; 4]) -> Option<usize> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAGIC: [u8; 4] = *b"RsT1";
+    const ENTRY_BYTES: usize = 5_000;
+
+    /// Magic, number, filling, and the number again as its check.
+    fn entry(number: u32) -> Vec<u8> {
+        let mut bytes = [&MAGIC[..], &number.to_be_bytes()].concat();
+        bytes.resize(ENTRY_BYTES - 4, b'R');
+        bytes.extend_from_slice(&number.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn every_whole_entry_is_found_once_wherever_it_lies() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut bytes = Vec::new();
+        let mut expected = Vec::new();
+        while bytes.len() < 5 * WINDOW_BYTES {
+            let number = rng.u32(..);
+            expected.push((bytes.len() as u64, number));
+            bytes.extend(entry(number));
+            // Gaps that bring entries and their magic onto every border.
+            bytes.extend(std::iter::repeat_n(b'R', rng.usize(0..9_000)));
+        }
+        bytes.extend(&entry(7)[..ENTRY_BYTES - 1]);
+        std::fs::write(&path, &bytes).unwrap();
+        let mut found = Vec::new();
+        scan_file(&path, MAGIC, ENTRY_BYTES, &mut |offset, bytes| {
+            let entry = bytes.get(..ENTRY_BYTES)?;
+            let number = u32::from_be_bytes(entry[4..8].try_into().ok()?);
+            if entry[ENTRY_BYTES - 4..] != number.to_be_bytes() {
+                return None;
+            }
+            found.push((offset, number));
+            Some(ENTRY_BYTES)
+        })
+        .unwrap();
+        assert_eq!(found, expected);
+    }
+}

@@ -1,6 +1,8 @@
 //! A long time without Kafka: memory and reopening do not grow with the backlog,
 //! and the disk comes back.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use risiti_store::{NewRecord, RecordSource, StoreOptions};

@@ -1,6 +1,8 @@
 //! G8 bounded, never dropped: a spent budget withholds, says so, and it goes on
 //! by itself.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! G11 damage is seen: it costs what it hit, is counted, and never keeps the
 //! journal from opening.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::fs::{self, OpenOptions};

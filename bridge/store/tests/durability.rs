@@ -1,5 +1,7 @@
 //! G1 durable PUBACK, and what failing disks do to it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::io;

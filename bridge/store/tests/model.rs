@@ -1,6 +1,8 @@
 //! The journal against a model of itself: a list of records. Whatever is
 //! appended, read, released, killed and reopened in whatever order, both agree.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::collections::{BTreeMap, VecDeque};

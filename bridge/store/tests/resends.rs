@@ -1,5 +1,7 @@
 //! G2 exactly once, the journal's part: a resend adds nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::sync::Arc;
@@ -64,7 +66,7 @@ fn a_record_whose_generation_is_deleted_is_still_recognised() {
     store.journal.release("default", store.journal.end());
     eventually("drained generations go", || store.journal.oldest() > 300);
     assert!(generations(dir.path()).len() <= 2);
-    let mut again = |store: &mut support::Store| {
+    let again = |store: &mut support::Store| {
         for n in 1..=200 {
             assert_eq!(store.append(numbered(1, n)), Outcome::Duplicate);
             assert_eq!(

@@ -78,7 +78,8 @@ pub(crate) struct SealedGeneration {
     pub(crate) generation: Generation,
     /// One past the last position it is responsible for.
     pub(crate) end: Position,
-    file: File,
+    /// `None`: it is gone, and so are its packs.
+    file: Option<File>,
     packs: Vec<PackAt>,
 }
 
@@ -88,36 +89,31 @@ impl SealedGeneration {
         let path = generation.dir.join("db");
         let mut packs: Vec<PackAt> = Vec::new();
         let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::Damaged {
-                    what: "the file of a generation is gone".to_string(),
-                    path,
-                });
-            }
+            Ok(file) => Some(file),
+            // It stays in its place, without a record: the one before it must
+            // not answer for its positions.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => return Err(StoreError::io("open", &path, e)),
         };
-        raw_scan::scan_file(
-            &path,
-            pack::MAGIC,
-            pack::PACK_BYTES_MAX,
-            &mut |offset, bytes| {
-                let (header, _, length) = Header::decode(bytes)?;
-                let ours = header.journal == journal && header.generation == generation.number;
-                if ours && header.first >= generation.first && header.first < end {
-                    packs.push(PackAt {
-                        first: header.first,
-                        group_first: header.group_first,
-                        records: header.records,
-                        fragment: header.fragment,
-                        fragments: header.fragments,
-                        offset,
-                        bytes: length as u32,
-                    });
-                }
-                Some(length)
-            },
-        )?;
+        let mut found = |offset, bytes: &[u8]| {
+            let (header, _, length) = Header::decode(bytes)?;
+            let ours = header.journal == journal && header.generation == generation.number;
+            if ours && header.first >= generation.first && header.first < end {
+                packs.push(PackAt {
+                    first: header.first,
+                    group_first: header.group_first,
+                    records: header.records,
+                    fragment: header.fragment,
+                    fragments: header.fragments,
+                    offset,
+                    bytes: length as u32,
+                });
+            }
+            Some(length)
+        };
+        if file.is_some() {
+            raw_scan::scan_file(&path, pack::MAGIC, pack::PACK_BYTES_MAX, &mut found)?;
+        }
         // sled writes a pack anew whenever it rewrites its page.
         packs.sort_by_key(|pack| (pack.first, pack.fragment, pack.offset));
         packs.dedup_by_key(|pack| (pack.first, pack.fragment));
@@ -183,7 +179,7 @@ impl SealedGeneration {
             .partition_point(|pack| pack.first + u64::from(pack.records) <= from);
         self.packs[at..].iter().filter_map(|pack| {
             let mut bytes = vec![0; pack.bytes as usize];
-            if let Err(e) = self.file.read_exact_at(&mut bytes, pack.offset) {
+            if let Err(e) = self.file.as_ref()?.read_exact_at(&mut bytes, pack.offset) {
                 let path = self.generation.dir.join("db");
                 return Some(Err(StoreError::io("read", &path, e)));
             }

@@ -189,15 +189,7 @@ impl Shared {
             readers.push(Arc::clone(&open));
             return Ok(open);
         }
-        let opened = match SealedGeneration::open(self.id, generation, end) {
-            Ok(opened) => Arc::new(opened),
-            Err(error @ StoreError::Damaged { .. }) => {
-                self.note_damage(generation, end - generation.first, &error.to_string());
-                self.progress.lock().generations.remove(&generation.number);
-                return Err(error);
-            }
-            Err(error) => return Err(error),
-        };
+        let opened = Arc::new(SealedGeneration::open(self.id, generation, end)?);
         let missing = opened.missing();
         if missing > 0 {
             self.note_damage(

@@ -30,7 +30,6 @@ use super::health::Counters;
 use super::pack::{self, Header, JournalId};
 use super::tail::Tail;
 use super::{Progress, Queue, Shared};
-use crate::record::ReadBatch;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -142,12 +141,7 @@ fn learn(shared: &Shared, clients: &mut Clients, end: Position) -> Result<u64> {
     let mut next = clients.checkpointed().max(shared.progress.lock().oldest());
     let mut records = 0;
     while next < end {
-        let batch: ReadBatch = match super::read::read(shared, next, 4_096, 4 * 1024 * 1024) {
-            Ok(batch) => batch,
-            // The generation is gone; it was counted, go on behind it.
-            Err(StoreError::Damaged { .. }) => continue,
-            Err(e) => return Err(e),
-        };
+        let batch = super::read::read(shared, next, 4_096, 4 * 1024 * 1024)?;
         if batch.next <= next {
             break;
         }
