@@ -9,7 +9,7 @@
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
 use risiti_tests::crash::{
-    Cut, Errno, Fault, Judge, Names, Operations, Recording, Shim, Snapshot, Unsynced, Verdict,
+    Cut, Errno, Fault, Judge, Names, Op, Operations, Recording, Shim, Snapshot, Unsynced, Verdict,
 };
 use risiti_tests::crash::{scratch, seed};
 use std::fs;
@@ -94,25 +94,45 @@ impl Run {
             Recording::load(&self.home.path().join("log"), &Snapshot::default(), "told")
                 .map_err(|e| e.to_string())?;
         let told = self.home.path().join("told");
-        fs::write(&told, self.told()).unwrap();
-        let now = [
-            (Unsynced::Dropped, Names::Strict),
-            (Unsynced::Torn, Names::Journaled),
-        ];
-        for (unsynced, names) in now {
+        for cut in cuts_after_failures(&recording, seed) {
             let image = self.home.path().join("image");
-            let cut = Cut {
-                at: recording.ops().len(),
-                unsynced,
-                names,
-                seed,
-            };
             cut.build(&recording, &image).unwrap();
-            kept(judge, &image.join("store"), &told).map_err(|e| format!("{unsynced:?}: {e}"))?;
-            fs::remove_dir_all(&image).unwrap();
+            fs::write(&told, recording.witnessed(cut.at)).unwrap();
+            kept(judge, &image.join("store"), &told).map_err(|e| format!("{cut:?}: {e}"))?;
+            let _ = fs::remove_dir_all(&image);
         }
+        fs::write(&told, self.told()).unwrap();
         kept(judge, &self.home.path().join("root/store"), &told)
     }
+}
+
+/// At the end, and soon after a failed sync, when what it took with it has not
+/// been written again.
+fn cuts_after_failures(recording: &Recording, seed: u64) -> Vec<Cut> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let end = recording.ops().len();
+    let failed = |n: &usize| matches!(recording.ops()[*n], Op::SyncFail(..));
+    let failures: Vec<usize> = (0..end).filter(failed).collect();
+    let mut at = vec![end, random.usize(..=end)];
+    for failure in failures.iter().rev().take(3) {
+        at.push((failure + random.usize(1..40)).min(end));
+    }
+    at.into_iter()
+        .map(|at| Cut {
+            at,
+            unsynced: if random.bool() {
+                Unsynced::Dropped
+            } else {
+                Unsynced::Torn
+            },
+            names: if random.bool() {
+                Names::Strict
+            } else {
+                Names::Journaled
+            },
+            seed: random.u64(..),
+        })
+        .collect()
 }
 
 fn finish(child: &mut Child) -> Option<String> {
@@ -192,7 +212,12 @@ fn each_operation_in_turn(
                             ..fault
                         },
                     );
-                    let mut run = Run::start(Some(fault), &WORDS);
+                    let mut words = WORDS.to_vec();
+                    if first % 2 == 0 {
+                        // Nothing goes, so everything must be there.
+                        words.push("release=no");
+                    }
+                    let mut run = Run::start(Some(fault), &words);
                     let judged = run.judge(&mut judge, seed ^ first);
                     injected.fetch_add(usize::from(run.shim.injected() > 0), Ordering::Relaxed);
                     if let Err(reason) = judged {

@@ -30,8 +30,9 @@ struct Run {
     recording: Recording,
 }
 
-/// Records a whole run of the workload.
-fn record(words: &[&str], seed: u64) -> Run {
+/// Records a whole run of the workload, on a disk whose syncs take this long:
+/// on a slow one, more is under way at any moment.
+fn record(words: &[&str], seed: u64, sync_ms: u64) -> Run {
     let home = tempfile::tempdir_in(scratch()).unwrap();
     let root = home.path().join("root");
     fs::create_dir(&root).unwrap();
@@ -41,6 +42,7 @@ fn record(words: &[&str], seed: u64) -> Run {
     } else {
         let shim = Shim::over(&root).unwrap().recording(&log).witness("told");
         shim.skip_real_syncs();
+        shim.delay_syncs_ms(sync_ms);
         let mut command = Command::new(DRIVER);
         command
             .arg("run")
@@ -164,7 +166,7 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
 #[test]
 fn the_recording_misses_nothing_that_the_store_does() {
     let seed = seed();
-    let run = record(&["records=1500", "changes=300"], seed);
+    let run = record(&["records=1500", "changes=300"], seed, 0);
     let image = run.home.path().join("image");
     let cut = Cut {
         at: run.recording.ops().len(),
@@ -197,28 +199,32 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(240);
-    let run = record(&[], seed);
-    let cuts = cuts(&run, images, seed);
-    let lost = convictions(&run, &cuts, |cut| cut.at);
-    println!(
-        "{} operations, {images} images, {} broken",
-        run.recording.ops().len(),
-        lost.len()
-    );
-    assert!(
-        lost.is_empty(),
-        "{} of {images} images broken: {}{}",
-        lost.len(),
-        summary(&lost),
-        keep(&run, seed)
-    );
+    for sync_ms in [0, 3] {
+        let run = record(&[], seed, sync_ms);
+        let cuts = cuts(&run, images / 2, seed);
+        let lost = convictions(&run, &cuts, |cut| cut.at);
+        println!(
+            "{} operations, {} images, {} broken",
+            run.recording.ops().len(),
+            cuts.len(),
+            lost.len()
+        );
+        assert!(
+            lost.is_empty(),
+            "{} of {} images broken: {}{}",
+            lost.len(),
+            cuts.len(),
+            summary(&lost),
+            keep(&run, seed)
+        );
+    }
 }
 
 /// The negative control: sled's own flush, as published, is not enough.
 #[test]
 fn without_our_own_sync_a_power_cut_loses_acknowledged_records() {
     let seed = seed();
-    let run = record(&["sync=flush-only", "records=1500", "changes=300"], seed);
+    let run = record(&["sync=flush-only", "records=1500", "changes=300"], seed, 0);
     let lost = convictions(&run, &cuts(&run, 40, seed), |cut| cut.at);
     println!("{} of 40 images broken: {}", lost.len(), summary(&lost));
     let losses = lost.iter().filter(|(_, v)| v.kind() == "LOST").count();
@@ -236,6 +242,8 @@ fn a_kill_and_then_a_power_cut_lose_nothing() {
     fs::create_dir(&root).unwrap();
     let shim = Shim::over(&root).unwrap().recording(&log).witness("told");
     shim.skip_real_syncs();
+    // Most kills come while a sync is under way.
+    shim.delay_syncs_ms(3);
     for life in 0..6 {
         let mut command = Command::new(DRIVER);
         command.arg("run").arg(&root).args([
@@ -262,6 +270,15 @@ fn a_kill_and_then_a_power_cut_lose_nothing() {
         log,
         recording,
     };
+    let told = run.recording.witnessed(run.recording.ops().len());
+    let known = String::from_utf8_lossy(&told)
+        .lines()
+        .filter(|l| l.starts_with('k'))
+        .count();
+    assert!(
+        known > 0,
+        "no kill left a record that was not acknowledged yet"
+    );
     let images = cuts(&run, 80, seed);
     let lost = convictions(&run, &images, |cut| cut.at);
     assert!(
@@ -276,7 +293,7 @@ fn a_kill_and_then_a_power_cut_lose_nothing() {
 #[test]
 fn a_second_power_cut_during_recovery_loses_nothing_either() {
     let seed = seed();
-    let run = record(&["records=2000", "changes=300"], seed);
+    let run = record(&["records=2000", "changes=300"], seed, 0);
     let mut broken = Vec::new();
     for (n, first) in cuts(&run, 10, seed).into_iter().enumerate() {
         let home = tempfile::tempdir_in(scratch()).unwrap();

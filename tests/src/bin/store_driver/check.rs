@@ -39,6 +39,9 @@ fn judge(dir: &Path, told: &Told) -> Result<String, String> {
         run::open(&options).map_err(|e| format!("REFUSED to open: {e}"))?;
     let versions = check_state(&state, told)?;
     let found = check_journal(&journal, told)?;
+    if report.contains("Damaged") {
+        return Err(format!("ALARM for nothing at open: {report}"));
+    }
     if !found.alarms.is_empty() {
         return Err(format!(
             "ALARM for nothing, journal {}..{}, released {}: {:?}",
