@@ -5,6 +5,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod connection;
+pub mod demo;
 pub mod fanout;
 pub mod gateway;
 pub mod limits;
