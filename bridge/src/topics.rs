@@ -1,7 +1,8 @@
 //! Creates the topics that are missing.
 //!
 //! Promises: a topic that exists is never altered; the positions topic is made
-//! compacted, with small segments so that reading it back stays short. Never: a
+//! compacted, with small segments so that reading it back stays short; the others
+//! keep records by their arrival, however long they waited. Never: a
 //! failure that stops the forwarder (a topic nobody may create is refused by
 //! Kafka later, record by record, into the dead letters).
 
@@ -25,6 +26,12 @@ const POSITIONS: [(&str, &str); 4] = [
     ("segment.ms", "3600000"),
     ("min.cleanable.dirty.ratio", "0.1"),
 ];
+
+/// Settings of the other topics. A record keeps the time at which it was accepted
+/// (`ce_time`), but retention has to count from its arrival in Kafka: by its own
+/// timestamp a record that waited longer than the topic's retention would be
+/// deleted as soon as it is committed, before anyone has read it.
+const RECORDS: [(&str, &str); 1] = [("message.timestamp.type", "LogAppendTime")];
 
 /// Names, out of these, the topics that the cluster does not have.
 ///
@@ -92,13 +99,14 @@ pub fn create(
             };
             let replication = TopicReplication::Fixed(i32::from(cluster.replication_factor));
             let new = NewTopic::new(topic, i32::from(partitions), replication);
-            if is_positions(topic) {
-                POSITIONS
-                    .iter()
-                    .fold(new, |new, (name, value)| new.set(name, value))
+            let settings: &[(&str, &str)] = if is_positions(topic) {
+                &POSITIONS
             } else {
-                new
-            }
+                &RECORDS
+            };
+            settings
+                .iter()
+                .fold(new, |new, (name, value)| new.set(name, value))
         })
         .collect();
     let options = AdminOptions::new()

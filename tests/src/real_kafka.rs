@@ -26,7 +26,7 @@ const ATTEMPTS: u32 = 5;
 #[derive(Debug, Clone, Default)]
 pub struct KafkaOptions {
     /// Lines appended to its configuration; `@PORT@` stands for its port and
-    /// `@EXTRA_PORT@` for a second free one.
+    /// `@EXTRA_PORT_0@` to `_2@` for further free ones.
     pub extra: String,
     /// `--add-scram` values for the new directory.
     pub scram: Vec<String>,
@@ -63,8 +63,8 @@ impl Committed {
 pub struct RealKafka {
     /// `host:port` of its plaintext listener.
     pub bootstrap: String,
-    /// A second free port, for listeners of [`KafkaOptions::extra`].
-    pub extra_port: u16,
+    /// Further free ports, for listeners of [`KafkaOptions::extra`].
+    pub extra_ports: [u16; 3],
     port: u16,
     controller_port: u16,
     options: KafkaOptions,
@@ -92,10 +92,10 @@ impl RealKafka {
         }
         let mut attempt = 1;
         loop {
-            let [port, controller_port, extra_port] = free_ports()?;
+            let [port, controller_port, extra_ports @ ..] = free_ports()?;
             let mut kafka = Self {
                 bootstrap: format!("127.0.0.1:{port}"),
-                extra_port,
+                extra_ports,
                 port,
                 controller_port,
                 options: options.clone(),
@@ -119,12 +119,14 @@ impl RealKafka {
         self.kill();
         let log = self.dir.path().join("broker.log");
         let extra = self.dir.path().join("extra.properties");
-        let lines = self
+        let mut lines = self
             .options
             .extra
             .replace("@PORT@", &self.port.to_string())
-            .replace("@CONTROLLER_PORT@", &self.controller_port.to_string())
-            .replace("@EXTRA_PORT@", &self.extra_port.to_string());
+            .replace("@CONTROLLER_PORT@", &self.controller_port.to_string());
+        for (index, port) in self.extra_ports.iter().enumerate() {
+            lines = lines.replace(&format!("@EXTRA_PORT_{index}@"), &port.to_string());
+        }
         std::fs::write(&extra, lines)?;
         let out = File::create(&log)?;
         let child = Command::new(script())
@@ -159,7 +161,9 @@ impl RealKafka {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         let tail = text.len().saturating_sub(4000);
         let tail = text.get(tail..).unwrap_or(&text);
-        Err(io::Error::other(format!("the broker did not start:\n{tail}")))
+        Err(io::Error::other(format!(
+            "the broker did not start:\n{tail}"
+        )))
     }
 
     /// Stops it in an orderly way (SIGTERM) and waits.
@@ -194,7 +198,14 @@ impl RealKafka {
     pub fn create_topic(&self, topic: &str, partitions: u32, settings: &[&str]) -> io::Result<()> {
         let mut command = Command::new(script());
         command
-            .args(["topics", &self.bootstrap, "--create", "--if-not-exists", "--topic", topic])
+            .args([
+                "topics",
+                &self.bootstrap,
+                "--create",
+                "--if-not-exists",
+                "--topic",
+                topic,
+            ])
             .args(["--partitions", &partitions.to_string()]);
         for setting in settings {
             command.args(["--config", setting]);
@@ -203,7 +214,9 @@ impl RealKafka {
         if done.status.success() {
             return Ok(());
         }
-        Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()))
+        Err(io::Error::other(
+            String::from_utf8_lossy(&done.stderr).into_owned(),
+        ))
     }
 
     /// The committed log of a topic: what a `read_committed` consumer sees up to
@@ -248,7 +261,13 @@ pub fn committed(bootstrap: &str, topic: &str) -> io::Result<Vec<Committed>> {
     let partitions = metadata
         .topics()
         .first()
-        .map(|found| found.partitions().iter().map(|partition| partition.id()).collect::<Vec<_>>())
+        .map(|found| {
+            found
+                .partitions()
+                .iter()
+                .map(|partition| partition.id())
+                .collect::<Vec<_>>()
+        })
         .filter(|partitions| !partitions.is_empty())
         .ok_or_else(|| io::Error::other(format!("there is no topic {topic}")))?;
     let consumer = client("read_committed")?;
@@ -298,7 +317,12 @@ fn read(message: &rdkafka::message::BorrowedMessage<'_>) -> Committed {
         headers: message.headers().map_or_else(Vec::new, |headers| {
             headers
                 .iter()
-                .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+                .map(|header| {
+                    (
+                        header.key.to_owned(),
+                        header.value.unwrap_or_default().to_vec(),
+                    )
+                })
                 .collect()
         }),
         timestamp_ms: message.timestamp().to_millis(),
@@ -311,16 +335,14 @@ pub fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/kafka.sh")
 }
 
-/// Three ports that were free a moment ago.
-fn free_ports() -> io::Result<[u16; 3]> {
-    let listeners = [
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
-    ];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
+/// Ports that were free a moment ago, all different.
+fn free_ports() -> io::Result<[u16; 5]> {
+    let mut listeners = Vec::new();
+    let mut ports = [0; 5];
+    for port in &mut ports {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
         *port = listener.local_addr()?.port();
+        listeners.push(listener);
     }
     Ok(ports)
 }

@@ -292,12 +292,7 @@ fn g2_a_transaction_that_the_coordinator_timed_out_is_sent_again_once() {
         false
     }));
     let forwarder = house.start();
-    await_that("hung", || {
-        hung.load(Ordering::SeqCst) || {
-            eprintln!("{:?}", forwarder.status());
-            false
-        }
-    });
+    await_that("hung", || hung.load(Ordering::SeqCst));
     // Ends only when no transaction is open any more.
     assert!(kafka.committed(&topic("slow")).unwrap().is_empty());
     go_on.store(true, Ordering::SeqCst);
@@ -344,7 +339,11 @@ fn what_the_broker_finds_too_large_is_found_among_the_innocent() {
     for (name, mode) in [("large", Mode::ExactlyOnce), ("large-i", Mode::Idempotent)] {
         let kafka = broker();
         kafka
-            .create_topic(&topic(name), 1, &["max.message.bytes=3000"])
+            .create_topic(
+                &topic(name),
+                1,
+                &["max.message.bytes=3000", "retention.ms=-1"],
+            )
             .unwrap();
         let mut house = house(&kafka, name);
         house.setup.cluster.mode = mode;
@@ -370,7 +369,9 @@ fn what_the_broker_finds_too_large_is_found_among_the_innocent() {
 #[test]
 fn a_topic_that_nobody_made_costs_only_its_own_records() {
     let kafka = broker();
-    kafka.create_topic(&topic("known"), 1, &[]).unwrap();
+    kafka
+        .create_topic(&topic("known"), 1, &["retention.ms=-1"])
+        .unwrap();
     kafka
         .create_topic(POSITIONS, 1, &["cleanup.policy=compact"])
         .unwrap();
@@ -424,7 +425,9 @@ fn a_record_carries_key_time_and_headers() {
         (&message.key[..], &message.value[..]),
         (&b"17"[..], &b"hello"[..])
     );
-    assert_eq!(message.timestamp_ms, Some(1_700_000_000_009));
+    assert_eq!(message.header("risiti-received-ms"), Some("1700000000009"));
+    // Retention counts from the arrival: this record waited for years.
+    assert!(message.timestamp_ms > Some(1_750_000_000_000));
     assert_eq!(message.header("ce_id"), Some("17/9"));
     assert_eq!(message.header("ce_source"), Some("/risiti/headers"));
     assert_eq!(message.header("risiti-position"), Some("1"));
@@ -509,35 +512,6 @@ fn g2_g3_a_killed_process_neither_loses_repeats_nor_reorders() {
     }
     let log = kafka.committed(&topic("child")).unwrap();
     println!("{kills} kills, seed {seed}");
-    if faults(&log, CHILD_TERMINALS, CHILD_RECORDS) != none() {
-        println!(
-            "second read: {:?}",
-            faults(
-                &kafka.committed(&topic("child")).unwrap(),
-                CHILD_TERMINALS,
-                CHILD_RECORDS
-            )
-        );
-        let positions = kafka.committed(POSITIONS).unwrap();
-        for message in positions
-            .iter()
-            .filter(|message| message.key.starts_with(b"child"))
-        {
-            println!(
-                "{} {}",
-                message.offset,
-                String::from_utf8_lossy(&message.value)
-            );
-        }
-        let kept = std::path::PathBuf::from("/tmp/kafka-kept");
-        let _ = std::fs::remove_dir_all(&kept);
-        Command::new("cp")
-            .arg("-r")
-            .arg(kafka.dir())
-            .arg(&kept)
-            .status()
-            .unwrap();
-    }
     assert!(
         kills >= 10,
         "drained too early to show anything: {kills} kills"

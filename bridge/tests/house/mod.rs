@@ -81,9 +81,15 @@ impl House {
 
     /// Waits until Kafka has everything below `position`.
     pub fn await_released(&self, position: u64) {
-        await_that(&format!("position {position} released"), || {
-            self.source.released(&self.setup.name) >= position
-        });
+        let until = Instant::now() + PATIENCE;
+        while self.source.released(&self.setup.name) < position {
+            assert!(
+                Instant::now() < until,
+                "position {position} not within {PATIENCE:?}: {:?}",
+                self.setup.metrics.last_error()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn await_drained(&self) {
