@@ -1,6 +1,9 @@
 //! What the tests of the whole house stand on.
 
 pub mod crash;
+pub mod fleet;
 pub mod gateway_process;
+pub mod ledger;
 pub mod real_kafka;
+pub mod upward;
 pub mod wire_client;

@@ -1,0 +1,8 @@
+//! The gateway's MQTT side from outside: what a client sends, and what it gets.
+//!
+//! Every test states one fact about a gateway of its own. Most run it inside the
+//! test's process, for its clock and bounds can be set there; those about kills
+//! run it as a process.
+
+mod house;
+mod listener_faults;
