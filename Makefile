@@ -1,0 +1,60 @@
+# Risiti. Each command sets up what it needs; `make help` lists them.
+
+CARGO ?= cargo
+SECONDS ?= 60
+TERMINALS ?= 300
+KAFKA ?= embedded
+KAFKA_DIR ?= target/kafka
+KAFKA_PORT ?= 19092
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Lists the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+.PHONY: setup
+setup: ## Installs what building and testing need (Debian, Ubuntu)
+	@tests/setup.sh build test
+
+.PHONY: build
+build: ## Builds the gateway, optimised: target/release/risiti
+	@tests/setup.sh build
+	$(CARGO) build --release -p risiti-gateway
+
+.PHONY: demo
+demo: build ## The whole way with a power cut in the middle; SECONDS=20 TERMINALS=300 KAFKA=real
+	@tests/demo.sh "$(KAFKA)" --seconds "$(SECONDS)" --terminals "$(TERMINALS)"
+
+.PHONY: test
+test: ## Every test, against a real Kafka too
+	@tests/setup.sh build test
+	@tests/run.sh
+
+.PHONY: lint
+lint: ## Formatting, clippy and documentation, warnings denied
+	@tests/setup.sh build
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+
+.PHONY: deny
+deny: ## Licences, bans and sources of every dependency (cargo-deny)
+	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
+	cargo-deny check bans licenses sources
+
+.PHONY: kafka
+kafka: ## Runs a real Apache Kafka in the foreground; KAFKA_PORT=19092 KAFKA_DIR=target/kafka
+	@tests/setup.sh kafka
+	@tests/kafka/kafka.sh start "$(KAFKA_DIR)" "$(KAFKA_PORT)"
+
+.PHONY: bench
+bench: ## PUBACK/s and latency against mosquitto and a bare fdatasync loop, as ratios
+	@tests/setup.sh build test
+	$(CARGO) build --release -p risiti-gateway -p risiti-tests --bins
+	target/release/bench $(BENCH)
+
+.PHONY: clean
+clean: ## Removes everything that was built or fetched
+	$(CARGO) clean
+	rm -rf tests/kafka/target
