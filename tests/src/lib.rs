@@ -1,5 +1,6 @@
 //! What the tests of the whole house stand on.
 
+pub mod bench;
 pub mod crash;
 pub mod fleet;
 pub mod gateway_process;

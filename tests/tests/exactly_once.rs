@@ -1,22 +1,162 @@
-//! Exactly once, end to end.
+//! G2 and G3 from a client's PUBLISH to Kafka's committed log, with the real
+//! processes: every acknowledged record stands there once and in order, whatever
+//! is killed or cut, and the negative controls show that the tests would notice.
+
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
+use risiti_tests::crash::seed;
+use risiti_tests::fleet::{ClientSpec, Fleet};
+use risiti_tests::gateway_process::{KillAt, ProcessSwitches};
+use risiti_tests::ledger::Verdict;
+use risiti_tests::upward::Upward;
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(180);
+
+/// One at a time: each has a broker of its own, and a machine has two cores.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn assert_exactly_once(verdict: &Verdict, records: u64) {
+    println!("{verdict}");
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!(verdict.acknowledged, records);
+    assert_eq!(verdict.in_kafka, records);
+}
+
+fn assert_sessions_kept(fleet: &Fleet) {
+    let counts = fleet.counts();
+    println!("{counts:?}");
+    assert_eq!(counts.sessions_lost.load(Relaxed), 0);
+    assert_eq!(counts.wrong_pubacks.load(Relaxed), 0);
+}
 
 #[test]
-fn a_killed_gateway_comes_back_on_its_port() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = "[kafka]\nbootstrap = \"embedded\"\n";
-    let mut gateway =
-        GatewayProcess::start(config, dir.path(), ProcessSwitches::default(), None).unwrap();
-    let port = gateway.mqtt_addr();
-    let journal = gateway.status().unwrap().journal.id;
-    gateway.kill();
-    gateway.restart().unwrap();
-    assert_eq!(gateway.mqtt_addr(), port);
-    let status = gateway.wait_forwarded(Duration::from_secs(60)).unwrap();
-    assert_eq!(status.journal.id, journal);
-    assert!(gateway.terminate().unwrap().success());
+fn g2_g3_under_20_kills_and_two_stops_of_kafka() {
+    const RECORDS: u64 = 100_000;
+    const CLIENTS: u64 = 50;
+    let _turn = turn();
+    let seed = seed();
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let Upward {
+        mut gateway,
+        mut kafka,
+        dir,
+    } = Upward::start(ProcessSwitches::default()).unwrap();
+    let mut specs = ClientSpec::mixed("c", CLIENTS as usize, RECORDS / CLIENTS);
+    for spec in &mut specs {
+        spec.per_second = Some(chance.f64() * 20.0 + 40.0);
+    }
+    let mut fleet = Fleet::start(gateway.mqtt_addr(), specs, chance.u64(..)).unwrap();
+
+    // Moments of progress, so that every kill meets traffic however fast the
+    // machine is; some milliseconds on top, so that none is bound to a PUBACK.
+    let mut moments: Vec<u64> = (0..20).map(|_| chance.u64(1..RECORDS * 95 / 100)).collect();
+    moments.sort_unstable();
+    let kafka_moments = [RECORDS / 4, RECORDS * 6 / 10];
+    std::thread::scope(|scope| {
+        let fleet = &fleet;
+        scope.spawn(|| {
+            for moment in kafka_moments {
+                assert!(fleet.wait_acknowledged(moment, LONG));
+                kafka.stop();
+                std::thread::sleep(Duration::from_secs(10));
+                kafka.start_again().unwrap();
+            }
+        });
+        for moment in moments {
+            assert!(fleet.wait_acknowledged(moment, LONG));
+            std::thread::sleep(Duration::from_micros(chance.u64(0..30_000)));
+            gateway.kill();
+            gateway.restart().unwrap();
+        }
+    });
+    assert!(fleet.wait_done(LONG), "{:?}", fleet.counts());
+    let upward = Upward {
+        gateway,
+        kafka,
+        dir,
+    };
+    assert_sessions_kept(&fleet);
+    assert_exactly_once(&upward.verdict(&fleet).unwrap(), RECORDS);
+}
+
+/// Kills the gateway between the commit of a batch and its knowing so, again and
+/// again, and lets it finish.
+fn killed_after_commits(position_outside_transaction: bool) -> (Verdict, u64) {
+    const RECORDS: u64 = 10_000;
+    let switches = |kill_at| ProcessSwitches {
+        position_outside_transaction,
+        kill_at,
+        ..ProcessSwitches::default()
+    };
+    let mut upward = Upward::start(switches(Some(KillAt::AfterCommit(1)))).unwrap();
+    let specs = ClientSpec::mixed("c", 10, RECORDS / 10);
+    let mut fleet = Fleet::start(upward.gateway.mqtt_addr(), specs, 1).unwrap();
+    for _ in 0..3 {
+        upward.gateway.wait_exit(LONG).unwrap();
+        upward.gateway.restart().unwrap();
+    }
+    upward.gateway.set_switches(switches(None));
+    upward.gateway.restart().unwrap();
+    assert!(fleet.wait_done(LONG));
+    (upward.verdict(&fleet).unwrap(), RECORDS)
+}
+
+#[test]
+fn g2_a_kill_between_commit_and_knowing_repeats_nothing() {
+    let _turn = turn();
+    let (verdict, records) = killed_after_commits(false);
+    assert_exactly_once(&verdict, records);
+}
+
+#[test]
+fn control_with_the_position_outside_the_transaction_that_kill_duplicates() {
+    let _turn = turn();
+    let (verdict, records) = killed_after_commits(true);
+    println!("{verdict}");
+    assert!(verdict.duplicated > 0, "{verdict}");
+    assert_eq!((verdict.lost, verdict.in_kafka), (0, records));
+}
+
+/// Every client loses every 50th PUBACK with its connection, and sends again.
+fn pubacks_lost(without_dedup: bool) -> (Verdict, Fleet, u64) {
+    const RECORDS: u64 = 10_000;
+    let upward = Upward::start(ProcessSwitches {
+        without_dedup,
+        ..ProcessSwitches::default()
+    })
+    .unwrap();
+    let mut specs = ClientSpec::mixed("c", 10, RECORDS / 10);
+    for spec in &mut specs {
+        spec.puback_lost_every = Some(50);
+    }
+    let mut fleet = Fleet::start(upward.gateway.mqtt_addr(), specs, 1).unwrap();
+    assert!(fleet.wait_done(LONG), "{:?}", fleet.counts());
+    (upward.verdict(&fleet).unwrap(), fleet, RECORDS)
+}
+
+#[test]
+fn g2_a_lost_puback_repeats_nothing() {
+    let _turn = turn();
+    let (verdict, fleet, records) = pubacks_lost(false);
+    assert_sessions_kept(&fleet);
+    assert!(fleet.counts().pubacks_lost.load(Relaxed) >= records / 50);
+    assert_exactly_once(&verdict, records);
+}
+
+#[test]
+fn control_without_dedup_a_lost_puback_duplicates() {
+    let _turn = turn();
+    let (verdict, fleet, records) = pubacks_lost(true);
+    println!("{verdict}");
+    // Its PUBACK was on the way, so each of these was durable before.
+    assert!(verdict.duplicated >= fleet.counts().pubacks_lost.load(Relaxed));
+    assert_eq!((verdict.lost, verdict.in_kafka), (0, records));
 }

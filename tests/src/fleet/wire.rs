@@ -1,0 +1,217 @@
+//! One MQTT connection of a fleet's client, 3.1.1 or 5, by rumqttc's codec.
+
+use std::io;
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use rumqttc::mqttbytes::{self, v4};
+use rumqttc::v5::mqttbytes::{self as mqttbytes5, v5};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Which MQTT a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// 3.1.1.
+    V3_1_1,
+    /// 5.0.
+    V5,
+}
+
+/// How long a v5 session outlives its connection, seconds. A 3.1.1 session does
+/// for ever.
+const SESSION_EXPIRY_S: u32 = 3_600;
+
+/// No packet of these tests comes near.
+const PACKET_BYTES_MAX: usize = 64 * 1024;
+
+/// What comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming {
+    /// A PUBACK.
+    PubAck {
+        /// For this packet.
+        packet_id: u16,
+        /// Whether it says yes.
+        success: bool,
+    },
+    /// Something else.
+    Other,
+}
+
+/// A connection after its CONNACK.
+#[derive(Debug)]
+pub struct Wire {
+    version: MqttVersion,
+    stream: TcpStream,
+    incoming: BytesMut,
+    outgoing: BytesMut,
+}
+
+impl Wire {
+    /// Connects, with a persistent session; tells whether it was present.
+    ///
+    /// # Errors
+    /// No connection, or the CONNACK refuses.
+    pub async fn connect(
+        gateway: SocketAddr,
+        client_id: &str,
+        version: MqttVersion,
+    ) -> io::Result<(Self, bool)> {
+        let stream = TcpStream::connect(gateway).await?;
+        stream.set_nodelay(true)?;
+        let mut wire = Self {
+            version,
+            stream,
+            incoming: BytesMut::new(),
+            outgoing: BytesMut::new(),
+        };
+        match version {
+            MqttVersion::V3_1_1 => {
+                let mut connect = v4::Connect::new(client_id);
+                connect.clean_session = false;
+                connect.keep_alive = 60;
+                wire.write_v4(&v4::Packet::Connect(connect))?;
+            }
+            MqttVersion::V5 => {
+                let mut properties = v5::ConnectProperties::new();
+                properties.session_expiry_interval = Some(SESSION_EXPIRY_S);
+                let connect = v5::Connect {
+                    keep_alive: 60,
+                    client_id: client_id.to_owned(),
+                    clean_start: false,
+                    properties: Some(properties),
+                };
+                wire.write_v5(&v5::Packet::Connect(connect, None, None))?;
+            }
+        }
+        wire.flush().await?;
+        let present = match version {
+            MqttVersion::V3_1_1 => match wire.read_v4().await? {
+                v4::Packet::ConnAck(ack) if ack.code == v4::ConnectReturnCode::Success => {
+                    ack.session_present
+                }
+                other => return Err(io::Error::other(format!("{other:?}"))),
+            },
+            MqttVersion::V5 => match wire.read_v5().await? {
+                v5::Packet::ConnAck(ack) if ack.code == v5::ConnectReturnCode::Success => {
+                    ack.session_present
+                }
+                other => return Err(io::Error::other(format!("{other:?}"))),
+            },
+        };
+        Ok((wire, present))
+    }
+
+    /// Writes a PUBLISH at QoS 1 to the buffer.
+    ///
+    /// # Errors
+    /// It is too large.
+    pub fn publish(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        packet_id: u16,
+        dup: bool,
+    ) -> io::Result<()> {
+        let payload = Bytes::copy_from_slice(payload);
+        match self.version {
+            MqttVersion::V3_1_1 => {
+                let qos = mqttbytes::QoS::AtLeastOnce;
+                let mut publish = v4::Publish::from_bytes(topic, qos, payload);
+                (publish.pkid, publish.dup) = (packet_id, dup);
+                self.write_v4(&v4::Packet::Publish(publish))
+            }
+            MqttVersion::V5 => {
+                let qos = mqttbytes5::QoS::AtLeastOnce;
+                let mut publish = v5::Publish::new(topic, qos, payload, None);
+                (publish.pkid, publish.dup) = (packet_id, dup);
+                self.write_v5(&v5::Packet::Publish(publish))
+            }
+        }
+    }
+
+    /// Sends what is in the buffer.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all_buf(&mut self.outgoing).await
+    }
+
+    /// Ends it in good order.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn disconnect(&mut self) -> io::Result<()> {
+        // Two bytes in both versions (3.1.1, section 3.14; 5.0, section 3.14.2.1).
+        self.outgoing.extend_from_slice(&[0xe0, 0]);
+        self.flush().await?;
+        self.stream.shutdown().await
+    }
+
+    /// The next packet. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// The connection is gone, or what came is no MQTT.
+    pub async fn next(&mut self) -> io::Result<Incoming> {
+        Ok(match self.version {
+            MqttVersion::V3_1_1 => match self.read_v4().await? {
+                v4::Packet::PubAck(ack) => Incoming::PubAck {
+                    packet_id: ack.pkid,
+                    success: true,
+                },
+                _ => Incoming::Other,
+            },
+            MqttVersion::V5 => match self.read_v5().await? {
+                v5::Packet::PubAck(ack) => Incoming::PubAck {
+                    packet_id: ack.pkid,
+                    success: matches!(
+                        ack.reason,
+                        v5::PubAckReason::Success | v5::PubAckReason::NoMatchingSubscribers
+                    ),
+                },
+                _ => Incoming::Other,
+            },
+        })
+    }
+
+    fn write_v4(&mut self, packet: &v4::Packet) -> io::Result<()> {
+        packet
+            .write(&mut self.outgoing, PACKET_BYTES_MAX)
+            .map(drop)
+            .map_err(io::Error::other)
+    }
+
+    fn write_v5(&mut self, packet: &v5::Packet) -> io::Result<()> {
+        packet
+            .write(&mut self.outgoing, None)
+            .map(drop)
+            .map_err(io::Error::other)
+    }
+
+    async fn read_v4(&mut self) -> io::Result<v4::Packet> {
+        loop {
+            match v4::Packet::read(&mut self.incoming, PACKET_BYTES_MAX) {
+                Err(mqttbytes::Error::InsufficientBytes(_)) => self.read_more().await?,
+                done => return done.map_err(io::Error::other),
+            }
+        }
+    }
+
+    async fn read_v5(&mut self) -> io::Result<v5::Packet> {
+        loop {
+            match v5::Packet::read(&mut self.incoming, None) {
+                Err(mqttbytes5::Error::InsufficientBytes(_)) => self.read_more().await?,
+                done => return done.map_err(io::Error::other),
+            }
+        }
+    }
+
+    async fn read_more(&mut self) -> io::Result<()> {
+        match self.stream.read_buf(&mut self.incoming).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The whole way up, for real: a gateway process before an Apache Kafka of its
+//! own, and the verdict over what a fleet sent through them.
+
+use std::io;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::fleet::Fleet;
+use crate::gateway_process::{GatewayProcess, ProcessSwitches};
+use crate::ledger::{self, Found, Verdict};
+use crate::real_kafka::{self, RealKafka};
+
+/// Where terminals' records go.
+pub const RECORDS: &str = "risiti.records";
+
+/// Where raw clients' messages go.
+pub const RAW: &str = "plant.raw";
+
+/// How long a backlog of these tests may take to drain, with the restart of a
+/// broker that was killed before.
+const DRAIN: Duration = Duration::from_secs(120);
+
+/// A gateway and its Kafka.
+#[derive(Debug)]
+pub struct Upward {
+    /// The gateway.
+    pub gateway: GatewayProcess,
+    /// Its Kafka.
+    pub kafka: RealKafka,
+    /// Its directory, which ends after it.
+    pub dir: TempDir,
+}
+
+impl Upward {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// One of them did not start.
+    pub fn start(switches: ProcessSwitches) -> io::Result<Self> {
+        let kafka = RealKafka::start()?;
+        let dir = tempfile::tempdir()?;
+        let config = config("gw-1", &kafka.bootstrap);
+        let gateway = GatewayProcess::start(&config, dir.path(), switches, None)?;
+        Ok(Self {
+            gateway,
+            kafka,
+            dir,
+        })
+    }
+
+    /// Waits until all is in Kafka and judges.
+    ///
+    /// # Errors
+    /// It did not drain, or the log holds what no client of a fleet writes.
+    pub fn verdict(&self, fleet: &Fleet) -> io::Result<Verdict> {
+        self.gateway.wait_forwarded(DRAIN)?;
+        let found = found(&self.kafka.bootstrap, &[RECORDS, RAW])?;
+        Ok(ledger::verdict(&fleet.accounts(), &found))
+    }
+}
+
+/// The configuration of a gateway with both routes.
+#[must_use]
+pub fn config(gateway_id: &str, bootstrap: &str) -> String {
+    format!(
+        r#"
+[gateway]
+id = "{gateway_id}"
+[kafka]
+bootstrap = "{bootstrap}"
+partitions = 3
+[[routes]]
+name = "records"
+filter = "t/+/records"
+topic = "{RECORDS}"
+[[routes]]
+name = "raw"
+filter = "raw/#"
+topic = "{RAW}"
+key = "client_id"
+format = "raw"
+"#
+    )
+}
+
+/// Everything in the committed logs of these topics.
+///
+/// # Errors
+/// A log can't be read to its end, or holds what no client of a fleet writes.
+pub fn found(bootstrap: &str, topics: &[&str]) -> io::Result<Vec<Found>> {
+    let mut all = Vec::new();
+    for topic in topics {
+        let log = real_kafka::committed(bootstrap, topic)?;
+        all.extend(ledger::read(&log).map_err(io::Error::other)?);
+    }
+    Ok(all)
+}
