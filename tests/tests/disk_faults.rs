@@ -47,16 +47,13 @@ impl Run {
         if let Some(fault) = fault {
             shim.fault(fault);
         }
-        let mut command = Command::new(DRIVER);
-        command.arg("run").arg(&root).args(words);
-        let errors = fs::File::create(home.path().join("stderr")).unwrap();
-        let child = shim
-            .command(&mut command)
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .unwrap();
+        let child = spawn(&home, &shim, words);
         Self { home, shim, child }
+    }
+
+    /// Starts the workload again where the last process was killed.
+    fn resume(&mut self, words: &[&str]) {
+        self.child = spawn(&self.home, &self.shim, words);
     }
 
     fn told(&self) -> Vec<u8> {
@@ -88,7 +85,8 @@ impl Run {
     /// now, or with what a power cut now would leave.
     fn judge(&mut self, judge: &mut Judge, seed: u64) -> Result<(), String> {
         if let Some(wrong) = finish(&mut self.child) {
-            return Err(format!("{wrong}: {}", self.stderr()));
+            let health = fs::read_to_string(self.home.path().join("health"));
+            return Err(format!("{wrong}: {}\n  {health:?}", self.stderr()));
         }
         let recording =
             Recording::load(&self.home.path().join("log"), &Snapshot::default(), "told")
@@ -104,6 +102,18 @@ impl Run {
         fs::write(&told, self.told()).unwrap();
         kept(judge, &self.home.path().join("root/store"), &told)
     }
+}
+
+fn spawn(home: &tempfile::TempDir, shim: &Shim, words: &[&str]) -> Child {
+    let mut command = Command::new(DRIVER);
+    command.arg("run").arg(shim.root()).args(words);
+    command.arg(format!("health={}", home.path().join("health").display()));
+    let errors = fs::File::create(home.path().join("stderr")).unwrap();
+    shim.command(&mut command)
+        .stdout(Stdio::null())
+        .stderr(errors)
+        .spawn()
+        .unwrap()
 }
 
 /// At the end, and soon after a failed sync, when what it took with it has not
@@ -161,7 +171,7 @@ fn kept(judge: &mut Judge, store: &Path, told: &Path) -> Result<(), String> {
 }
 
 fn judge() -> Judge {
-    Judge::new(DRIVER, &["check"], VERDICT_TIMEOUT)
+    Judge::new(DRIVER, &["check", "disk-failed"], VERDICT_TIMEOUT)
 }
 
 const NO_FAULT: Fault = Fault {
@@ -267,6 +277,41 @@ fn any_one_failed_operation_loses_nothing_and_stops_nothing() {
         count: [1, 1, 4][n as usize % 3],
         ..fault
     });
+}
+
+/// A failed sync leaves pages in the cache that no later sync writes. The next
+/// process reads them, and must not take them for durable.
+#[test]
+fn a_kill_after_a_failed_sync_and_then_a_power_cut_lose_nothing() {
+    let seed = seed();
+    let (mut judge, mut broken) = (judge(), Vec::new());
+    let points: Vec<u64> = (20..110).step_by(3).collect();
+    for first in &points {
+        let fault = Fault {
+            operations: Operations::SYNC,
+            first: *first,
+            count: u64::MAX,
+            ..NO_FAULT
+        };
+        let mut words = WORDS.to_vec();
+        words.push("release=no");
+        let mut run = Run::start(Some(fault), &words);
+        run.wait("a failed sync", |run| run.shim.injected() > 0);
+        run.child.kill().unwrap();
+        run.child.wait().unwrap();
+        run.shim.heal();
+        run.resume(&words);
+        if let Err(reason) = run.judge(&mut judge, seed ^ first) {
+            broken.push(format!("{fault:?}: {reason}"));
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "{} of {}:\n{}",
+        broken.len(),
+        points.len(),
+        broken.join("\n")
+    );
 }
 
 /// While the disk refuses, nothing is acknowledged; afterwards all goes on.

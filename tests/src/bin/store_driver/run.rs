@@ -165,6 +165,7 @@ pub fn run(dir: &Path, plan: &Plan) -> io::Result<()> {
     let file = File::options().append(true).create(true).open(&path)?;
     let witness = Arc::new(Witness(Mutex::new(file)));
     let options = plan.options(&dir.join("store"));
+    let resumes = options.dir.exists();
     let (state, journal) = loop {
         match open(&options) {
             Ok((state, journal, _)) => break (state, journal),
@@ -186,10 +187,10 @@ pub fn run(dir: &Path, plan: &Plan) -> io::Result<()> {
             scope.spawn(move || change(state, witness, thread, plan, told));
         }
         if let Some(path) = plan.words.get("health") {
-            scope.spawn(|| report(&journal, Path::new(path), &appended));
+            scope.spawn(|| report(&state, &journal, Path::new(path), &appended));
         }
         scope.spawn(|| forward(&journal, &witness, &appended, plan));
-        append(&journal, &sink, plan, &told);
+        append(&journal, &sink, plan, &told, resumes);
         appended.store(true, Ordering::Release);
     });
     journal.close();
@@ -207,11 +208,10 @@ pub fn recover(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn append(journal: &Journal, sink: &Arc<Sink>, plan: &Plan, told: &Told) {
+fn append(journal: &Journal, sink: &Arc<Sink>, plan: &Plan, told: &Told, resumes: bool) {
     let mut random = fastrand::Rng::with_seed(plan.seed);
     let mut next = told.highest().map(|highest| highest + 1);
     // A killed process may have had this many under way.
-    let resumes = next.iter().any(|n| *n > 1);
     let unsure = next.map(|n| if resumes { n + WINDOW as u64 + 8 } else { 0 });
     let as_sink: Arc<dyn AckSink> = Arc::clone(sink) as Arc<dyn AckSink>;
     let mut token = 0;
@@ -289,7 +289,7 @@ fn forward(journal: &Journal, witness: &Witness, appended: &AtomicBool, plan: &P
 }
 
 /// Keeps the store's own account of itself in a file, replaced whole.
-fn report(journal: &Journal, path: &Path, appended: &AtomicBool) {
+fn report(state: &State, journal: &Journal, path: &Path, appended: &AtomicBool) {
     while !appended.load(Ordering::Acquire) {
         let health = journal.health();
         let head = if health.withheld.is_some() {
@@ -297,8 +297,11 @@ fn report(journal: &Journal, path: &Path, appended: &AtomicBool) {
         } else {
             "flowing"
         };
-        let written = std::fs::write(path.with_extension("new"), format!("{head} {health:?}"))
-            .and_then(|()| std::fs::rename(path.with_extension("new"), path));
+        let written = std::fs::write(
+            path.with_extension("new"),
+            format!("{head} {health:?} {:?}", state.health()),
+        )
+        .and_then(|()| std::fs::rename(path.with_extension("new"), path));
         if let Err(error) = written {
             eprintln!("no health: {error}");
         }
