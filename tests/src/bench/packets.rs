@@ -1,0 +1,161 @@
+//! The few packets of MQTT 3.1.1 that a load needs, encoded once.
+//!
+//! Promises: a PUBLISH costs one copy of its bytes. Never: a packet that the
+//! standard does not allow, or leniency towards one that comes back.
+//!
+//! | packet | bytes |
+//! | --- | --- |
+//! | PUBLISH, QoS 1 | `32`, remaining length, topic length, topic, packet identifier, payload |
+//! | payload | counter (8, big-endian), noise |
+//! | PUBACK | `40 02`, packet identifier |
+
+use std::io;
+
+/// CONNECT with Clean Session and without keep alive.
+#[must_use]
+pub fn connect(client_id: &str) -> Vec<u8> {
+    let mut rest = b"\x00\x04MQTT\x04\x02\x00\x00".to_vec();
+    string(&mut rest, client_id);
+    let mut packet = vec![0x10];
+    length(&mut packet, rest.len());
+    packet.extend(rest);
+    packet
+}
+
+/// CONNACK that accepts, without a session.
+pub const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
+
+/// DISCONNECT.
+pub const DISCONNECT: [u8; 2] = [0xe0, 0];
+
+/// A PUBLISH at QoS 1 whose identifier and counter change.
+#[derive(Debug)]
+pub struct Publish {
+    bytes: Vec<u8>,
+    packet_id_at: usize,
+    counter: u64,
+}
+
+impl Publish {
+    /// `payload` has at least the 8 bytes of the counter.
+    #[must_use]
+    pub fn new(topic: &str, payload: &[u8]) -> Self {
+        let mut bytes = vec![0x32];
+        length(&mut bytes, 2 + topic.len() + 2 + payload.len());
+        string(&mut bytes, topic);
+        let packet_id_at = bytes.len();
+        bytes.extend([0, 0]);
+        bytes.extend(payload);
+        Self {
+            bytes,
+            packet_id_at,
+            counter: 0,
+        }
+    }
+
+    /// Appends the next one to `out`.
+    pub fn append(&mut self, packet_id: u16, out: &mut Vec<u8>) {
+        self.counter += 1;
+        let at = self.packet_id_at;
+        self.bytes[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
+        self.bytes[at + 2..at + 10].copy_from_slice(&self.counter.to_be_bytes());
+        out.extend(&self.bytes);
+    }
+}
+
+/// What came back, cut into PUBACKs.
+#[derive(Debug, Default)]
+pub struct Pubacks {
+    /// The beginning of one that is not whole yet.
+    rest: Vec<u8>,
+}
+
+impl Pubacks {
+    /// Calls `each` with the identifier of every PUBACK that is whole.
+    ///
+    /// # Errors
+    /// Something else than a PUBACK.
+    pub fn take(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(u16) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let joined;
+        let bytes = if self.rest.is_empty() {
+            bytes
+        } else {
+            self.rest.extend(bytes);
+            joined = std::mem::take(&mut self.rest);
+            &joined
+        };
+        let (packets, rest) = bytes.as_chunks::<4>();
+        for packet in packets {
+            let [0x40, 2, high, low] = *packet else {
+                return Err(io::Error::other(format!("no PUBACK: {packet:02x?}")));
+            };
+            each(u16::from_be_bytes([high, low]))?;
+        }
+        self.rest.extend(rest);
+        Ok(())
+    }
+}
+
+fn string(into: &mut Vec<u8>, text: &str) {
+    let length = u16::try_from(text.len()).expect("the benchmark's names are short");
+    into.extend(length.to_be_bytes());
+    into.extend(text.as_bytes());
+}
+
+/// A remaining length (MQTT-3.1.1, section 2.2.3).
+fn length(into: &mut Vec<u8>, mut value: usize) {
+    loop {
+        let low = (value % 128) as u8;
+        value /= 128;
+        if value == 0 {
+            into.push(low);
+            return;
+        }
+        into.push(low | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publishes_differ_by_identifier_and_counter_only() {
+        let mut publish = Publish::new("a/b", &[9; 200]);
+        let mut out = Vec::new();
+        publish.append(7, &mut out);
+        let mut expected =
+            b"\x32\xcf\x01\x00\x03a/b\x00\x07\x00\x00\x00\x00\x00\x00\x00\x01".to_vec();
+        expected.extend([9; 192]);
+        assert_eq!(out, expected);
+        publish.append(0x0108, &mut out);
+        let second = &out[expected.len()..];
+        assert_eq!(&second[8..18], b"\x01\x08\x00\x00\x00\x00\x00\x00\x00\x02");
+        assert_eq!(second.len(), expected.len());
+    }
+
+    #[test]
+    fn pubacks_come_in_any_pieces() {
+        let mut pubacks = Pubacks::default();
+        let mut seen = Vec::new();
+        for piece in [
+            &b"\x40\x02\x00\x01\x40"[..],
+            b"\x02",
+            b"\x01\x02\x40\x02\x00",
+            b"\x03",
+        ] {
+            pubacks
+                .take(piece, |id| {
+                    seen.push(id);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        assert_eq!(seen, [1, 0x0102, 3]);
+        assert!(pubacks.take(b"\x50\x02\x00\x01", |_| Ok(())).is_err());
+    }
+}
