@@ -4,7 +4,7 @@
 //! synced. Whoever creates something here gets it with its name on disk.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::StoreError;
@@ -54,6 +54,24 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         return Err(StoreError::io("write", path, e));
     }
     sync_dir(parent_of(path))
+}
+
+/// Copies a file's bytes to a new file and syncs that. Byte by byte on purpose:
+/// what a clone shares with the original is on disk only if the original is.
+pub(crate) fn copy_bytes(from: &Path, to: &Path) -> Result<()> {
+    let copied = File::open(from).and_then(|mut source| {
+        let mut target = File::create(to)?;
+        let mut chunk = vec![0; 256 * 1024];
+        loop {
+            match source.read(&mut chunk) {
+                Ok(0) => return target.sync_all(),
+                Ok(bytes) => target.write_all(&chunk[..bytes])?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    });
+    copied.map_err(|e| StoreError::io("copy", from, e))
 }
 
 /// Renames, and makes both directories' names durable.

@@ -336,7 +336,7 @@ impl Committer {
             let database = match created {
                 Ok(database) => Arc::new(database),
                 Err(error) => {
-                    let _ = files::remove_dir(&generation.dir);
+                    self.remove_or_remember(&generation);
                     return Err(error);
                 }
             };
@@ -355,8 +355,8 @@ impl Committer {
                 progress.live = Some((number, Arc::clone(&database)));
                 superseded
             };
-            for older in superseded {
-                let _ = files::remove_dir(&older.dir);
+            for older in &superseded {
+                self.remove_or_remember(older);
             }
             self.writing = Some(Writing {
                 generation,
@@ -368,6 +368,14 @@ impl Committer {
             .writing
             .as_mut()
             .expect("the generation was just opened"))
+    }
+
+    /// Removes a generation without a record, sooner or later.
+    fn remove_or_remember(&self, generation: &Generation) {
+        if files::remove_dir(&generation.dir).is_err() && generation.dir.is_dir() {
+            let dir = generation.dir.clone();
+            self.shared.progress.lock().leftovers.push(dir);
+        }
     }
 
     /// Nothing more goes to this generation.

@@ -132,11 +132,7 @@ impl SealedGeneration {
     /// is damage, and what lies behind it was acknowledged). What lies behind
     /// any other hole belongs to the group that the cut tore.
     pub(crate) fn find_end(&self, mark: Position) -> Position {
-        let proven = self
-            .packs
-            .iter()
-            .map(|pack| pack.group_first)
-            .fold(mark.max(self.generation.first), Position::max);
+        let proven = self.proven(mark);
         let mut end = self.generation.first;
         for run in self.runs() {
             if run.start > end && end >= proven {
@@ -145,6 +141,15 @@ impl SealedGeneration {
             end = end.max(run.end);
         }
         end.max(proven)
+    }
+
+    /// One past the last position that a later pack, or the mark, says was
+    /// durable.
+    pub(crate) fn proven(&self, mark: Position) -> Position {
+        self.packs
+            .iter()
+            .map(|pack| pack.group_first)
+            .fold(mark.max(self.generation.first), Position::max)
     }
 
     /// Positions without a whole record.

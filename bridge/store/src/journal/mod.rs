@@ -106,6 +106,8 @@ struct Progress {
     checkpointed: Position,
     /// Generations whose damage was told.
     damaged: BTreeSet<u64>,
+    /// Generations without a record that could not be removed.
+    leftovers: Vec<PathBuf>,
 }
 
 impl Progress {
@@ -312,6 +314,14 @@ impl Shared {
     /// Deletes generations that nobody needs any more: released by all, their
     /// dedup states filed, never the newest (its name keeps the positions).
     fn delete_released(&self) {
+        // A leftover would answer for the positions of what is deleted behind it.
+        let leftovers = self.progress.lock().leftovers.clone();
+        for dir in leftovers {
+            if dir.is_dir() && files::remove_dir(&dir).is_err() && dir.is_dir() {
+                return;
+            }
+            self.progress.lock().leftovers.retain(|left| *left != dir);
+        }
         let doomed: Vec<Generation> = {
             let mut progress = self.progress.lock();
             let upto = progress.released_by_all().min(progress.checkpointed);

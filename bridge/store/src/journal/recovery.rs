@@ -1,10 +1,9 @@
 //! Opening the journal: where it ends, and what its dedup must know.
 //!
 //! Only names are listed, and only generations beyond the last checkpoint are
-//! read: the time does not grow with the backlog. Nothing is written except a
-//! sync of the newest generation: after a kill its last bytes may be in the page
-//! cache only, and what is read from them (and forwarded) must not be taken back
-//! by a later power cut.
+//! read: the time does not grow with the backlog. Nothing is written except, after
+//! a kill, the newest generation anew: what is read from it (and forwarded) must
+//! not be taken back by a later power cut.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -97,6 +96,7 @@ pub(super) fn open(
             released: options.consumers.iter().map(|c| (c.clone(), 1)).collect(),
             checkpointed: clients.checkpointed(),
             damaged: BTreeSet::new(),
+            leftovers: Vec::new(),
         }),
         advanced: Condvar::new(),
         readers: Mutex::new(Vec::new()),
@@ -121,18 +121,32 @@ pub(super) fn open(
     Ok((shared, start, report))
 }
 
-/// Makes what the newest generation holds durable, and finds its end.
+/// Finds the end of the newest generation, and makes sure that it is on disk.
+///
+/// What it holds beyond what is proven durable was written by the last group
+/// before a kill. It may stand in the page cache only; and if its sync failed,
+/// clean, so that no sync of this file would ever write it. So the file is
+/// written anew, which a kill makes necessary once and a clean end never.
 fn end_of_newest(id: JournalId, newest: &Generation, floor: Position) -> Result<Position> {
     let path = newest.dir.join("db");
-    match File::open(&path) {
-        Ok(file) => file
-            .sync_all()
-            .map_err(|e| StoreError::io("sync", &path, e))?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(floor.max(newest.first)),
-        Err(e) => return Err(StoreError::io("open", &path, e)),
-    }
+    let copy = newest.dir.join("db.copy");
     let sealed = SealedGeneration::open(id, newest, Position::MAX)?;
-    Ok(sealed.find_end(floor))
+    let end = sealed.find_end(floor);
+    if end > sealed.proven(floor) {
+        match files::copy_bytes(&path, &copy).and_then(|()| files::rename(&copy, &path)) {
+            Ok(()) => {}
+            // A full disk must not keep the backlog from being drained.
+            Err(error) if error.is_full() => {
+                let _ = fs::remove_file(&copy);
+                File::open(&path)
+                    .and_then(|file| file.sync_all())
+                    .map_err(|e| StoreError::io("sync", &path, e))?;
+            }
+            Err(error) => return Err(error),
+        }
+        return Ok(SealedGeneration::open(id, newest, Position::MAX)?.find_end(floor));
+    }
+    Ok(end)
 }
 
 /// Reads what the last checkpoint does not cover; the readers on the way find

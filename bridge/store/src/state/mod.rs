@@ -18,7 +18,7 @@
 //! | --- | --- |
 //! | `db/` | the sled database, entries as in `envelope.rs` |
 //! | `mark` | the last durable stamp, as in `mark.rs` |
-//! | `before/` | a copy of `db/` while sled opens it: put back if it did not get through |
+//! | `before/` | the original of `db/` while sled opens a copy: put back if it did not get through |
 //! | `fresh.building/` | a replacement that is not whole yet: deleted at open |
 //! | `fresh/` | a replacement that is whole: takes the place of `db/` at open |
 

@@ -50,18 +50,14 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
 
     let opened = open_checked(&dir, &database_options, &mark).or_else(|error| {
         if error.is_full() && disk.drop_ballast() {
+            restore_before(&dir)?;
             return open_checked(&dir, &database_options, &mark);
         }
         Err(error)
     });
     let before = dir.join("before");
     let (database, last_stamp) = match opened {
-        Ok(opened) => {
-            if before.is_dir() {
-                files::remove_dir(&before)?;
-            }
-            opened
-        }
+        Ok(opened) => opened,
         Err(error) if error.is_io() => return Err(error),
         Err(error) => {
             restore_before(&dir)?;
@@ -95,6 +91,9 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
     database.sync()?;
     mark.raise(stamp)?;
     mark.sync()?;
+    if before.is_dir() {
+        files::remove_dir(&before)?;
+    }
 
     let shared = Shared {
         dir,
@@ -110,27 +109,29 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
     Ok((shared, Start { stamp, mark }, report))
 }
 
-/// Keeps a copy of `db/` while sled opens it: where sled's recovery meets damage
-/// it overwrites everything behind it, and the salvage would find nothing.
+/// Puts a fresh copy of `db/` in its place, and the original aside until sled
+/// has opened the copy: where sled's recovery meets damage it overwrites
+/// everything behind it, and the salvage would find nothing. And a copy is on
+/// disk for sure, while the original may stand in the page cache only, clean,
+/// if a sync failed in the life before.
 fn keep_before(dir: &Path) -> Result<()> {
-    let building = dir.join("before.building");
+    let building = dir.join("copy.building");
     if building.is_dir() {
         files::remove_dir(&building)?;
     }
     files::create_dir(&building)?;
+    files::create_dir(&building.join("blobs"))?;
     for from in files::list(&dir.join("db"))? {
         if let (true, Some(name)) = (from.is_file(), from.file_name()) {
-            let to = building.join(name);
-            std::fs::copy(&from, &to)
-                .and_then(|_| std::fs::File::open(&to)?.sync_all())
-                .map_err(|e| StoreError::io("copy", &from, e))?;
+            files::copy_bytes(&from, &building.join(name))?;
         }
     }
     files::sync_dir(&building)?;
-    files::rename(&building, &dir.join("before"))
+    files::rename(&dir.join("db"), &dir.join("before"))?;
+    files::rename(&building, &dir.join("db"))
 }
 
-/// Puts the copy back: sled did not get through with opening.
+/// Puts the original back: sled did not get through with opening its copy.
 fn restore_before(dir: &Path) -> Result<()> {
     let before = dir.join("before");
     if !before.is_dir() {
@@ -170,7 +171,7 @@ fn open_checked(dir: &Path, options: &DatabaseOptions, mark: &Mark) -> Result<(D
         // Better opened without a copy than not at all.
         Err(error) if error.is_full() => {
             tracing::warn!(%error, "state: no room for a copy while it is opened");
-            let _ = std::fs::remove_dir_all(dir.join("before.building"));
+            let _ = std::fs::remove_dir_all(dir.join("copy.building"));
         }
         Err(error) => return Err(error),
     }

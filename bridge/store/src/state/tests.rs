@@ -168,6 +168,26 @@ fn a_failed_sync_is_never_a_success_and_never_retried_on_the_same_file() {
     assert_eq!(state.scan(b"", None, 10).unwrap().len(), 3);
 }
 
+#[test]
+fn a_sync_that_fails_at_open_makes_the_next_one_begin_from_the_original() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path());
+    state.commit(put(b"a", b"1")).unwrap();
+    drop(state);
+    let failing = StoreOptions {
+        sync_hook: Some(Arc::new(|_: &Path| Err(io::Error::other("injected")))),
+        ..options(dir.path())
+    };
+    assert!(State::open(&failing).is_err());
+    assert!(
+        dir.path().join("state/before").is_dir(),
+        "the distrusted copy is taken for good"
+    );
+    let state = open(dir.path());
+    assert!(!dir.path().join("state/before").exists());
+    assert_eq!(state.get(b"a").unwrap(), Some(b"1".to_vec()));
+}
+
 /// Opening and reading whatever was done to the files; every entry that comes
 /// back must be one that was written.
 fn survives(damage: impl Fn(&mut fastrand::Rng, &Path)) {

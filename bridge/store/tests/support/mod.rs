@@ -168,8 +168,11 @@ pub fn packet(client: u32, packet_id: u16, dup: bool, payload: &str) -> NewRecor
 /// A copy of what is on disk right now: as after `kill -9`.
 pub fn crash_copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        // A name may vanish while it is being copied: a generation released.
+    // A name may vanish while it is being copied: a generation released.
+    let Ok(entries) = fs::read_dir(from) else {
+        return;
+    };
+    for entry in entries {
         let Ok(entry) = entry else { continue };
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
