@@ -220,8 +220,9 @@ pub(super) fn move_to_fresh(shared: &Shared, durable_stamp: u64) -> Result<Optio
     let copied = copy(&old, &building, &shared.database_options, durable_stamp);
     let damage = match copied {
         Ok(()) => None,
-        Err(error) if error.is_io() => return Err(error),
         Err(error) => {
+            // An I/O error too: sled gives its first one back for ever, also when
+            // the disk is well again. If it is not, this fails and is tried again.
             tracing::warn!(%error, "state: copying failed, salvaging from raw bytes");
             let (salvaged, _) = salvage(
                 &dir.join("db"),
@@ -229,7 +230,7 @@ pub(super) fn move_to_fresh(shared: &Shared, durable_stamp: u64) -> Result<Optio
                 &shared.database_options,
                 durable_stamp,
             )?;
-            Some((error, salvaged))
+            (!error.is_io()).then_some((error, salvaged))
         }
     };
     files::rename(&building, &dir.join("fresh"))?;
