@@ -89,11 +89,13 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
     let stamp = ((last_stamp.max(mark.value()) >> LIFE_SHIFT) + 1) << LIFE_SHIFT;
     Writes::default().apply(&database, stamp, last_stamp)?;
     database.sync()?;
-    mark.raise(stamp)?;
-    mark.sync()?;
+    // Before the mark: as long as the original can come back, the mark must not
+    // speak of the copy.
     if before.is_dir() {
         files::remove_dir(&before)?;
     }
+    mark.raise(stamp)?;
+    mark.sync()?;
 
     let shared = Shared {
         dir,
