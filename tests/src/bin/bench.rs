@@ -14,7 +14,7 @@ use clap::Parser;
 use risiti_bridge::EmbeddedCluster;
 use risiti_tests::bench::Cell;
 use risiti_tests::bench::bare::BareLog;
-use risiti_tests::bench::gateway::Gateway;
+use risiti_tests::bench::gateway::{Gateway, TOPICS};
 use risiti_tests::bench::load::Load;
 use risiti_tests::bench::machine::Machine;
 use risiti_tests::bench::mosquitto::Mosquitto;
@@ -56,6 +56,9 @@ struct Options {
     dir: PathBuf,
 }
 
+/// Partitions of each Kafka topic.
+const PARTITIONS: u16 = 4;
+
 /// Discard: a port on which nothing listens.
 const NO_KAFKA: &str = "127.0.0.1:9";
 
@@ -78,6 +81,11 @@ fn run(options: &Options) -> io::Result<()> {
     fs::create_dir_all(&work)?;
     let payload = payload(options);
     let cluster = EmbeddedCluster::start().map_err(io::Error::other)?;
+    for topic in TOPICS {
+        cluster
+            .create_topic(topic, PARTITIONS)
+            .map_err(io::Error::other)?;
+    }
     let (bootstrap, kafka) = if options.without_kafka {
         (NO_KAFKA, "no Kafka, everything is kept")
     } else {
