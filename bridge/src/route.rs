@@ -139,6 +139,9 @@ impl Routes {
     }
 }
 
+/// A table and the position from which it applies.
+type Epoch = (Position, Arc<Routes>);
+
 /// The routing tables in force, each from a position on.
 ///
 /// A record that was accepted under one table is forwarded under that table even
@@ -148,7 +151,7 @@ impl Routes {
 /// already carries records is moved to another cluster by a restart.
 #[derive(Debug)]
 pub struct SharedRoutes {
-    epochs: RwLock<Arc<Vec<(Position, Arc<Routes>)>>>,
+    epochs: RwLock<Arc<Vec<Epoch>>>,
 }
 
 impl SharedRoutes {

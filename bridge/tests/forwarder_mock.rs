@@ -2,6 +2,9 @@
 //! can't be asked for. Exactly-once is not shown here; the mock has no
 //! transactions.
 
+// Helpers of tests count as tests.
+#![allow(clippy::unwrap_used)]
+
 mod house;
 
 use std::collections::BTreeMap;

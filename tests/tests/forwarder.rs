@@ -2,6 +2,9 @@
 //! committed log, whatever is killed or cut, and the negative controls that show
 //! that the tests would notice.
 
+// Helpers of tests count as tests.
+#![allow(clippy::unwrap_used)]
+
 #[path = "../../bridge/tests/house/mod.rs"]
 mod house;
 
