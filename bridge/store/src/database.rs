@@ -8,9 +8,8 @@
 //! fresh database.
 //!
 //! sled 0.34.7 loses a wakeup when a write fails (`exit_reservation` in its
-//! logger sets the error and tells nobody), and a call then waits for ever. Any
-//! later flush sees the error and wakes everybody, so `watched.rs` makes one
-//! when a call takes too long.
+//! logger sets the error and tells nobody), and a call then waits for ever:
+//! `watched.rs` wakes it.
 //!
 //! sled's own `flush()` ends in `sync_file_range`, which survives no power cut;
 //! the `fdatasync` here, on a descriptor that is as old as the open database

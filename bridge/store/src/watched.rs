@@ -1,9 +1,13 @@
 //! Calls of sled that come back, also when sled forgets to wake them.
 //!
 //! While a call takes longer than [`limits::CALL_STUCK_MS`], a thread of its own
-//! calls `flush()` on the same database, again after twice the time, and so on:
-//! a flush looks at sled's error first and wakes whoever waits. Each may fall
-//! into the same hole if the error comes later; the next one frees them all.
+//! asks the same database's log to be made stable, again after twice the time,
+//! and so on: that looks at sled's error first and wakes whoever waits. Each may
+//! fall into the same hole if the error comes later; the next one frees them all.
+//!
+//! It is the log and not `flush()`: that takes sled's lock for batches, which is
+//! one for all databases of the process. A stuck flush of one holds it, a batch
+//! of another queues for it, and a second flush would queue behind both.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -100,7 +104,10 @@ fn wake_all(db: sled::Db, longest: Duration) {
     let spawned = std::thread::Builder::new()
         .name("sled-wake".to_string())
         .spawn(move || {
-            let _ = quietly(|| db.flush());
+            let _ = quietly(|| {
+                let log = &db.context.pagecache.log;
+                log.make_stable(log.stable_offset() + 1)
+            });
         });
     if let Err(error) = spawned {
         tracing::error!(%error, "no thread to wake sled with");
