@@ -65,6 +65,8 @@ pub struct ClientSpec {
     pub window: usize,
     /// Records in its outbox.
     pub records: u64,
+    /// A link on its way to the gateway; none: it connects to the gateway itself.
+    pub through: Option<SocketAddr>,
     /// Records a second that the key presses make; none: all at once.
     pub per_second: Option<f64>,
     /// The PUBACKs with these multiples are lost on the way: the client has not seen them,
@@ -90,6 +92,7 @@ impl ClientSpec {
                 },
                 window: windows[n % windows.len()],
                 records,
+                through: None,
                 per_second: None,
                 puback_lost_every: None,
             })
@@ -194,8 +197,8 @@ impl Fleet {
                 had_session: false,
                 pubacks: 0,
                 begun: Instant::now(),
+                gateway: spec.through.unwrap_or(gateway),
                 spec,
-                gateway,
                 chance: chance.fork(),
                 account,
                 counts: Arc::clone(&counts),

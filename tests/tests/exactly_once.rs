@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use risiti_sim::link::{Link, LinkProfile, Stalls};
 use risiti_tests::crash::seed;
 use risiti_tests::fleet::{ClientSpec, Fleet};
 use risiti_tests::gateway_process::{KillAt, ProcessSwitches};
@@ -37,6 +38,22 @@ fn assert_sessions_kept(fleet: &Fleet) {
     assert_eq!(counts.wrong_pubacks.load(Relaxed), 0);
 }
 
+/// 2G in fast motion: several records of a client are on the way at any moment,
+/// and whatever is on the way is cut off every few seconds.
+fn bad_link() -> LinkProfile {
+    LinkProfile {
+        round_trip: Duration::from_millis(5),
+        jitter: Duration::from_millis(20),
+        stalls: Some(Stalls {
+            probability: 0.005,
+            shortest: Duration::from_millis(50),
+            longest: Duration::from_millis(500),
+        }),
+        cut_after_mean: Some(Duration::from_secs(4)),
+        ..LinkProfile::perfect()
+    }
+}
+
 #[test]
 fn g2_g3_under_20_kills_and_two_stops_of_kafka() {
     const RECORDS: u64 = 100_000;
@@ -50,8 +67,13 @@ fn g2_g3_under_20_kills_and_two_stops_of_kafka() {
         dir,
     } = Upward::start(ProcessSwitches::default()).unwrap();
     let mut specs = ClientSpec::mixed("c", CLIENTS as usize, RECORDS / CLIENTS);
-    for spec in &mut specs {
+    // Half of them are near, half behind a link that delays, stalls and drops.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let link = runtime
+        .block_on(async { Link::start(gateway.mqtt_addr(), bad_link(), chance.u64(..)).unwrap() });
+    for (n, spec) in specs.iter_mut().enumerate() {
         spec.per_second = Some(chance.f64() * 20.0 + 40.0);
+        spec.through = (n % 4 < 2).then_some(link.addr());
     }
     let mut fleet = Fleet::start(gateway.mqtt_addr(), specs, chance.u64(..)).unwrap();
 
@@ -78,6 +100,7 @@ fn g2_g3_under_20_kills_and_two_stops_of_kafka() {
         }
     });
     assert!(fleet.wait_done(LONG), "{:?}", fleet.counts());
+    println!("{:?}", link.counts());
     let upward = Upward {
         gateway,
         kafka,
