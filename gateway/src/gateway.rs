@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use crate::admin;
 use crate::broker::{Broker, OpenError, Parts};
 use crate::clock::{Clock, SystemClock};
+use crate::identity;
 use crate::limits;
 use crate::listener;
 use crate::mailbox::Farewell;
@@ -78,6 +79,18 @@ pub enum StartError {
     InUse {
         /// Which.
         path: PathBuf,
+    },
+    /// It was used under another `gateway.id`.
+    #[error(
+        "data directory {path} belongs to gateway {owner}, but gateway.id is {id}: under another id its records would be sent to Kafka again; set gateway.id = \"{owner}\", or give {id} a data directory of its own (records that {owner} has not forwarded yet are sent only from here, under its own id)"
+    )]
+    OtherGateway {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// Who wanted it.
+        id: String,
     },
     /// An address can't be listened on.
     #[error("can't listen on {addr} ({key}): {source}")]
@@ -140,6 +153,13 @@ impl Gateway {
             tokio::task::spawn_blocking(move || open_store(&options))
                 .await
                 .map_err(|e| StartError::Thread(std::io::Error::other(e)))??;
+        if let Some(owner) = identity::former_owner(&state, &config.gateway.id)? {
+            return Err(StartError::OtherGateway {
+                path: config.gateway.data_dir.clone(),
+                owner,
+                id: config.gateway.id.clone(),
+            });
+        }
         for alarm in open_reports.iter().flat_map(|r| &r.alarms) {
             tracing::error!("{alarm}");
         }

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod demo;
 pub mod fanout;
 pub mod gateway;
+pub mod identity;
 pub mod limits;
 pub mod listener;
 pub mod mailbox;
