@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use bytestring::ByteString;
 use risiti_mqtt::connection::Closed;
 use risiti_mqtt::{
     Accept, CloseCause, Connection, ConnectionLimits, Deliver, Delivery, Event, Message, Qos,
@@ -27,11 +28,12 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use crate::broker::{Broker, ConnectionPermit, Delivered, PageRead, Publisher, Seat, Taken};
+use crate::broker::{
+    Broker, ConnectionPermit, Delivered, PageRead, Publisher, Seat, Taken, Ungated,
+};
 use crate::limits;
 use crate::mailbox::{Farewell, Mailbox, Settled};
 use crate::outgoing::{Next, Outgoing, Queued};
-use crate::retained::RetainedMessage;
 
 thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; limits::READ_BYTES].into());
@@ -58,6 +60,8 @@ pub async fn serve(
         answers: Vec::new(),
         next_answer: ANSWERS_FROM,
         page: None,
+        retained: VecDeque::new(),
+        retained_coming: false,
         write_deadline: None,
         over: None,
     };
@@ -80,12 +84,15 @@ fn connection_limits(broker: &Broker) -> ConnectionLimits {
 /// Tokens of state batches start here, those of PUBLISHes at 0.
 const ANSWERS_FROM: u64 = 1 << 63;
 
+/// The token of retained messages on their way to the session's queue.
+const RETAINED: u64 = u64::MAX;
+
 /// What is to be done once a state batch is durable.
 enum Answer {
     Subscribed {
         packet_id: u16,
         codes: Vec<ReasonCode>,
-        retained: Vec<(RetainedMessage, Subscription)>,
+        retained: Vec<Subscription>,
     },
     Unsubscribed {
         packet_id: u16,
@@ -109,6 +116,11 @@ struct Shell {
     answers: Vec<(u64, Answer)>,
     next_answer: u64,
     page: Option<JoinHandle<Result<PageRead, StoreError>>>,
+    /// New subscriptions whose retained messages are still to be sent, and
+    /// behind which topic.
+    retained: VecDeque<(Subscription, Option<ByteString>)>,
+    /// Some of them are on their way to the session's queue.
+    retained_coming: bool,
     /// When the client must have taken some of what waits to be written.
     write_deadline: Option<Instant>,
     over: Option<Box<Closed>>,
@@ -142,6 +154,8 @@ impl Shell {
             if let Some(why) = self.mailbox.farewell() {
                 self.say_farewell(why);
             }
+            // What was settled may have opened the window for what was read.
+            self.take_input();
             let mut busy = false;
             while let Some(event) = self.connection.poll_event() {
                 busy = true;
@@ -151,12 +165,12 @@ impl Shell {
             if !busy {
                 return;
             }
-            self.take_input();
         }
     }
 
     fn take_input(&mut self) {
-        if !self.input.is_empty() && !self.broker.is_saturated() {
+        if !self.input.is_empty() {
+            self.connection.hold_publishes(self.broker.is_saturated());
             self.connection
                 .handle_input(self.broker.monotonic_ms(), &mut self.input);
         }
@@ -167,10 +181,9 @@ impl Shell {
     }
 
     async fn wait(&mut self, stream: &TcpStream) {
-        let saturated = self.broker.is_saturated();
         // A connection that is told to go takes no more work.
-        let reads =
-            self.connection.wants_input() && !saturated && self.mailbox.farewell().is_none();
+        let reads = self.connection.wants_input() && self.mailbox.farewell().is_none();
+        let saturated = !self.connection.wants_input() && self.broker.is_saturated();
         let writes = !self.connection.transmit().is_empty();
         let deadline = self.deadline(saturated);
         let mailbox = self.mailbox.clone();
@@ -203,11 +216,9 @@ impl Shell {
     fn deadline(&self, saturated: bool) -> Option<Instant> {
         let now_ms = self.broker.monotonic_ms();
         let now = Instant::now();
-        // The client's silence is no fault while it is not being read.
         let protocol = self
             .connection
             .poll_timeout()
-            .filter(|_| !saturated)
             .map(|at_ms| now + Duration::from_millis(at_ms.saturating_sub(now_ms)));
         let recheck = saturated.then(|| now + limits::SATURATED_RECHECK);
         [protocol, recheck, self.write_deadline]
@@ -223,9 +234,7 @@ impl Shell {
             self.connection.transmit().clear();
             return;
         }
-        if !self.broker.is_saturated() {
-            self.connection.handle_timeout(self.broker.monotonic_ms());
-        }
+        self.connection.handle_timeout(self.broker.monotonic_ms());
         self.take_input();
     }
 
@@ -284,12 +293,17 @@ impl Shell {
     fn take_settled(&mut self) {
         for settled in self.mailbox.take_settled() {
             match settled {
+                Settled::Publish(RETAINED, _) | Settled::Abandoned(RETAINED) => {
+                    self.retained_coming = false;
+                }
                 Settled::Publish(token, reason) => self.publish_settled(token, reason, None),
                 // No acknowledgement; the client sends it again some day.
                 Settled::Abandoned(token) if token < ANSWERS_FROM => self.forget(token),
                 Settled::Committed(token) => self.answer(token),
                 Settled::Abandoned(token) => {
                     self.answers.retain(|(t, _)| *t != token);
+                    self.connection
+                        .close(ReasonCode::ServerUnavailable, "the gateway stops");
                 }
             }
         }
@@ -417,7 +431,10 @@ impl Shell {
             sink: &self.sink,
         };
         let message = message.detach();
-        let bytes = message.payload.len() + message.topic.len() + message.properties.len();
+        let bytes = limits::UNSETTLED_OVERHEAD_BYTES
+            + message.payload.len()
+            + message.topic.len()
+            + message.properties.len();
         let qos = message.qos;
         let how = Delivered {
             packet_id,
@@ -466,9 +483,11 @@ impl Shell {
                 retained,
             } => {
                 self.connection.subscribed(packet_id, &codes, None);
-                if let Some(seat) = &self.seat {
-                    self.broker.send_retained(seat, retained);
-                }
+                self.retained.extend(
+                    retained
+                        .into_iter()
+                        .map(|subscription| (subscription, None)),
+                );
             }
             Answer::Unsubscribed { packet_id, codes } => {
                 self.connection.unsubscribed(packet_id, &codes, None);
@@ -514,10 +533,34 @@ impl Shell {
                             broker.read_page(&seat, page)
                         }));
                     }
+                    self.feed_retained(&seat);
                     return;
                 }
             }
             seat.session.made_room();
+        }
+    }
+
+    /// Has the next retained messages queued once what was queued is sent.
+    fn feed_retained(&mut self, seat: &Seat) {
+        while !self.retained_coming
+            && self.page.is_none()
+            && seat.session.lock().outgoing.is_drained()
+        {
+            let Some((subscription, after)) = self.retained.pop_front() else {
+                return;
+            };
+            let (next, coming) = self.broker.send_retained(
+                seat,
+                &subscription,
+                after.as_ref(),
+                &self.mailbox,
+                RETAINED,
+            );
+            self.retained_coming = coming;
+            if next.is_some() {
+                self.retained.push_front((subscription, next));
+            }
         }
     }
 
@@ -602,9 +645,10 @@ impl Shell {
     }
 
     fn end(mut self) {
-        for (_, bytes) in std::mem::take(&mut self.unsettled) {
-            self.broker.remove_ungated(bytes);
-        }
+        // What the disk still has to take counts until it has.
+        let unsettled_bytes = self.unsettled.iter().map(|(_, bytes)| bytes).sum();
+        self.mailbox
+            .keep(Ungated::new(&self.broker, unsettled_bytes));
         let Some(closed) = self.over.take() else {
             return;
         };

@@ -170,11 +170,17 @@ struct Driver<S> {
     counters: Arc<Counters>,
 }
 
+/// Opens a link of that name.
+type OpenLink = dyn Fn(&str) -> Option<(LinkTx, LinkRx)> + Send;
+
+/// Opens a link of that name; none if the router is dead.
+type OpenLink = Box<dyn Fn(&str) -> Option<(LinkTx, LinkRx)> + Send>;
+
 /// A running router and the link that publishes into it.
 struct Core {
     // Clones of this open further links. Its type can't be named outside
     // rumqttd, so it lives in the closure.
-    open: Box<dyn Fn(&str) -> Option<(LinkTx, LinkRx)> + Send>,
+    open: Box<OpenLink>,
     publisher: LinkTx,
     // Kept so that the router never meets a vanished receiver.
     _publisher_rx: LinkRx,

@@ -47,6 +47,16 @@ pub const STOP_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20
 /// Dead letters on one page of the admin API.
 pub const DEAD_LETTERS_PER_PAGE: usize = 100;
 
+/// Memory a PUBLISH that waits for the disk stands for beside its own bytes:
+/// places in the journal's queue, the connection and the mailbox.
+pub const UNSETTLED_OVERHEAD_BYTES: usize = 256;
+/// Retained messages queued at once for a session that has just subscribed: the
+/// next ones follow when these are sent, so that none finds its queue full.
+pub const RETAINED_PER_PAGE: usize = 64;
+/// Topics looked at for them, so that a filter which matches little does not
+/// hold a thread.
+pub const RETAINED_LOOKED_AT_PER_PAGE: usize = 4_096;
+
 #[cfg(test)]
 mod tests {
     use risiti_mqtt::ConnectionLimits;

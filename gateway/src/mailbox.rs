@@ -11,6 +11,8 @@ use risiti_store::state::CommitSink;
 use risiti_store::{AckSink, Outcome, StoreError};
 use tokio::sync::Notify;
 
+use crate::broker::Ungated;
+
 /// Something a connection waited for has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
@@ -40,6 +42,9 @@ pub struct Mailbox {
     farewell: Mutex<Option<Farewell>>,
     deliver: AtomicBool,
     wake: Notify,
+    /// Of a connection that has ended: given back with the last of its
+    /// PUBLISHes, each of which holds the mailbox.
+    leftover: Mutex<Option<Ungated>>,
 }
 
 impl Mailbox {
@@ -66,6 +71,12 @@ impl Mailbox {
     pub fn end(&self, why: Farewell) {
         self.farewell.lock().get_or_insert(why);
         self.wake.notify_one();
+    }
+
+    /// The connection has ended: keeps its claim on memory until nothing can be
+    /// told any more.
+    pub fn keep(&self, leftover: Ungated) {
+        *self.leftover.lock() = Some(leftover);
     }
 
     /// Resolves when there is something to take.

@@ -128,6 +128,11 @@ impl Outgoing {
         sequence
     }
 
+    /// Highest number that was ever sent.
+    pub fn sent(&self) -> Sequence {
+        self.sent
+    }
+
     /// The number the next delivery will get.
     pub fn next_sequence(&self) -> Sequence {
         self.next
@@ -204,10 +209,11 @@ impl Outgoing {
     /// deliveries may still be in flight.
     pub fn next(&mut self, window: usize) -> Option<Next> {
         match self.waiting.front()? {
-            Next::Deliver(q) if q.qos != Qos::AtMostOnce => {
-                if window == 0 || !self.identifier_is_free(q.sequence) {
-                    return None;
-                }
+            Next::Deliver(q)
+                if q.qos != Qos::AtMostOnce
+                    && (window == 0 || !self.identifier_is_free(q.sequence)) =>
+            {
+                return None;
             }
             _ => {}
         }
@@ -289,6 +295,11 @@ impl Outgoing {
     /// Deliveries that wait in memory or are in flight.
     pub fn len(&self) -> usize {
         self.waiting.len() + self.in_flight.len()
+    }
+
+    /// Whether all that may be sent was sent, here and in the store.
+    pub fn is_drained(&self) -> bool {
+        self.waiting.is_empty() && self.skipped <= self.loaded
     }
 
     /// Whether nothing waits in memory and nothing is in flight.

@@ -4,11 +4,14 @@
 //! The rows in the store are the broker's to write; this is their image.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytestring::ByteString;
 use risiti_mqtt::Message;
 use risiti_mqtt::topics::filter_matches;
+
+use crate::limits;
 
 /// One retained message.
 #[derive(Debug, Clone)]
@@ -50,14 +53,12 @@ impl Retained {
             }
             return true;
         }
-        let old = self.by_topic.get(&message.topic);
-        let old_bytes = old.map_or(0, |o| size(&o.message));
-        let count = self.by_topic.len() + usize::from(old.is_none());
-        let bytes = self.bytes - old_bytes + size(&message);
-        if count > messages_max || bytes > bytes_max {
+        if !self.fits(&message, messages_max, bytes_max) {
             return false;
         }
-        self.bytes = bytes;
+        let old = self.by_topic.get(&message.topic);
+        self.bytes += size(&message);
+        self.bytes -= old.map_or(0, |o| size(&o.message));
         self.by_topic.insert(
             message.topic.clone(),
             RetainedMessage {
@@ -68,30 +69,53 @@ impl Retained {
         true
     }
 
-    /// Those that match a filter and have not expired.
-    pub fn matching(&self, filter: &str, now_ms: u64) -> Vec<RetainedMessage> {
-        let live = |m: &&RetainedMessage| !is_expired(m, now_ms);
+    /// Whether a message that is not empty may be set without passing a bound.
+    pub fn fits(&self, message: &Message, messages_max: usize, bytes_max: usize) -> bool {
+        let old = self.by_topic.get(&message.topic);
+        let count = self.by_topic.len() + usize::from(old.is_none());
+        let bytes = self.bytes - old.map_or(0, |o| size(&o.message)) + size(message);
+        count <= messages_max && bytes <= bytes_max
+    }
+
+    /// The next of those that match a filter and have not expired, in the order
+    /// of their topics behind `after`; and where to go on, unless that was all.
+    /// It looks at a bounded number of topics, so it may find none and yet not
+    /// be at the end.
+    pub fn page(
+        &self,
+        filter: &str,
+        after: Option<&ByteString>,
+        now_ms: u64,
+    ) -> (Vec<RetainedMessage>, Option<ByteString>) {
         if !filter.contains(['+', '#']) {
-            return self
-                .by_topic
-                .get(filter)
-                .filter(live)
-                .cloned()
-                .into_iter()
-                .collect();
+            let found = self.by_topic.get(filter);
+            let live = found.filter(|m| !is_expired(m, now_ms));
+            return (live.cloned().into_iter().collect(), None);
         }
         // Only topics that begin like the filter up to its first wildcard.
         let fixed = filter.split(['+', '#']).next().unwrap_or_default();
         // `a/#` also matches `a`.
         let from = fixed.strip_suffix('/').unwrap_or(fixed);
-        self.by_topic
-            .range(ByteString::from(from)..)
+        let first = ByteString::from(from);
+        let start = after.map_or(Bound::Included(&first), Bound::Excluded);
+        let mut found = Vec::new();
+        let mut looked_at = 0;
+        for (topic, kept) in self
+            .by_topic
+            .range::<ByteString, _>((start, Bound::Unbounded))
             .take_while(|(topic, _)| topic.starts_with(from))
-            .filter(|(topic, _)| filter_matches(filter, topic))
-            .map(|(_, m)| m)
-            .filter(live)
-            .cloned()
-            .collect()
+        {
+            looked_at += 1;
+            if !is_expired(kept, now_ms) && filter_matches(filter, topic) {
+                found.push(kept.clone());
+            }
+            if found.len() >= limits::RETAINED_PER_PAGE
+                || looked_at >= limits::RETAINED_LOOKED_AT_PER_PAGE
+            {
+                return (found, Some(topic.clone()));
+            }
+        }
+        (found, None)
     }
 
     /// Removes those that have expired; returns their topics.
@@ -139,7 +163,7 @@ mod tests {
     fn the_last_message_of_a_topic_stands_and_an_empty_one_removes_it() {
         let mut r = Retained::default();
         assert!(set(&mut r, "a", "1") && set(&mut r, "a", "2"));
-        assert_eq!(r.matching("a", 0)[0].message.payload, "2");
+        assert_eq!(r.page("a", None, 0).0[0].message.payload, "2");
         assert!(set(&mut r, "a", ""));
         assert!(r.is_empty() && r.bytes == 0);
     }
@@ -151,7 +175,8 @@ mod tests {
             assert!(set(&mut r, topic, "x"));
         }
         let found = |f: &str| {
-            r.matching(f, 0)
+            r.page(f, None, 0)
+                .0
                 .iter()
                 .map(|m| m.message.topic.to_string())
                 .collect::<Vec<_>>()
@@ -178,8 +203,30 @@ mod tests {
             ..Message::new("a", "x")
         };
         assert!(r.set(Arc::new(message), 1_000, 3, 10_000));
-        assert_eq!(r.matching("a", 2_999).len(), 1);
-        assert_eq!(r.matching("a", 3_000).len(), 0);
+        assert_eq!(r.page("a", None, 2_999).0.len(), 1);
+        assert_eq!(r.page("a", None, 3_000).0.len(), 0);
         assert_eq!(r.expire(3_000).len(), 1);
+    }
+
+    #[test]
+    fn pages_follow_each_other_without_a_gap() {
+        let mut r = Retained::default();
+        let total = limits::RETAINED_PER_PAGE * 2 + 5;
+        for n in 0..total {
+            let message = Message::new(format!("a/{n:04}"), "x");
+            assert!(r.set(Arc::new(message), 0, total, usize::MAX));
+        }
+        let mut topics = Vec::new();
+        let mut after = None;
+        loop {
+            let (page, next) = r.page("a/#", after.as_ref(), 0);
+            topics.extend(page.into_iter().map(|m| m.message.topic.to_string()));
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let all: Vec<_> = (0..total).map(|n| format!("a/{n:04}")).collect();
+        assert_eq!(topics, all);
     }
 }

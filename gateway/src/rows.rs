@@ -65,6 +65,9 @@ pub struct SessionRow {
     /// What it subscribes to.
     #[n(4)]
     subscriptions: Vec<SubscriptionRow>,
+    /// Highest delivery that was sent; true only of a session that is offline.
+    #[n(5)]
+    pub sent: Sequence,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -86,6 +89,7 @@ impl SessionRow {
         number: SessionNumber,
         expiry_s: u32,
         disconnected_ms: Option<u64>,
+        sent: Sequence,
         subscriptions: impl Iterator<Item = &'a Subscription>,
     ) -> Self {
         Self {
@@ -93,6 +97,7 @@ impl SessionRow {
             number,
             expiry_s,
             disconnected_ms,
+            sent,
             subscriptions: subscriptions
                 .map(|s| SubscriptionRow {
                     filter: s.filter.filter.to_string(),
@@ -384,7 +389,7 @@ mod tests {
             retain_handling: RetainHandling::DoNotSend,
             id: Some(77),
         };
-        let row = SessionRow::new(9, 60, Some(5), [&subscription].into_iter());
+        let row = SessionRow::new(9, 60, Some(5), 7, [&subscription].into_iter());
         let back: SessionRow = decode(&encode(&row)).unwrap();
         assert_eq!(back, row);
         assert_eq!(back.subscriptions().collect::<Vec<_>>(), [subscription]);

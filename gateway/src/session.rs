@@ -5,10 +5,12 @@
 //! here only and ends with its connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 use parking_lot::{Mutex, MutexGuard};
+use risiti_mqtt::topics::filter_matches;
 use risiti_mqtt::{Message, Qos, Subscription, Will};
 use tokio::sync::Notify;
 
@@ -31,6 +33,8 @@ pub struct Session {
     pub persistent: bool,
     state: Mutex<SessionState>,
     room: Notify,
+    /// Messages it published that wait for the store on their way to subscribers.
+    publishing: AtomicUsize,
 }
 
 /// What changes about a session.
@@ -87,7 +91,23 @@ impl Session {
                 ended: false,
             }),
             room: Notify::new(),
+            publishing: AtomicUsize::new(0),
         }
+    }
+
+    /// Messages it published that wait for the store.
+    pub fn publishing(&self) -> usize {
+        self.publishing.load(Ordering::Acquire)
+    }
+
+    /// One more waits.
+    pub fn publishing_begins(&self) {
+        self.publishing.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One less waits.
+    pub fn publishing_ends(&self) {
+        self.publishing.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Its state.
@@ -102,6 +122,16 @@ impl Session {
 }
 
 impl SessionState {
+    /// A delivery is owed no longer.
+    pub fn forgive(&mut self, bytes: usize) {
+        self.owed = self.owed.saturating_sub(1);
+        self.owed_bytes = if self.owed == 0 {
+            0
+        } else {
+            self.owed_bytes.saturating_sub(bytes)
+        };
+    }
+
     /// Wakes its connection to send what waits.
     pub fn wake(&self) {
         if let Some(mailbox) = &self.mailbox {
@@ -187,6 +217,10 @@ impl LiveSubscriber for Session {
             return true;
         };
         if subscription.no_local && live.publisher == self.number {
+            return true;
+        }
+        // The number may have stood for another filter when this was published.
+        if !filter_matches(&subscription.filter.filter, &live.message.topic) {
             return true;
         }
         let mut queued = delivery(0, Arc::new(live.message), subscription, live.received_ms);

@@ -199,16 +199,25 @@ impl Subscriptions {
 }
 
 impl Share {
-    /// The next member in turn, a connected one if there is any.
+    /// The next member in turn: a connected one that keeps up, else one for
+    /// which the store keeps it, else one that is connected.
     fn choose(&mut self) -> Option<&Member> {
         let count = self.members.len();
         let start = self.turn;
-        self.turn = self.turn.wrapping_add(1);
-        let order = (0..count).map(|i| start.wrapping_add(i) % count);
-        let chosen = order
-            .clone()
-            .find(|i| self.members[*i].session.lock().mailbox.is_some())
-            .or_else(|| order.clone().find(|i| self.members[*i].session.persistent))?;
+        let in_turn = |wanted: fn(&Session) -> bool| {
+            (0..count)
+                .map(|i| start.wrapping_add(i) % count)
+                .find(|i| wanted(&self.members[*i].session))
+        };
+        let is_connected = |s: &Session| s.lock().mailbox.is_some();
+        let keeps_up = |s: &Session| {
+            let state = s.lock();
+            state.mailbox.is_some() && state.outgoing.has_room()
+        };
+        let chosen = in_turn(keeps_up)
+            .or_else(|| in_turn(|s| s.persistent))
+            .or_else(|| in_turn(is_connected))?;
+        self.turn = chosen + 1;
         self.members.get(chosen)
     }
 }

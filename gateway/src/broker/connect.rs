@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytestring::ByteString;
 use risiti_mqtt::connection::Closed;
-use risiti_mqtt::{ConnectRequest, ReasonCode};
+use risiti_mqtt::{CloseCause, ConnectRequest, ReasonCode};
 use risiti_store::state::Batch;
 
 use super::wills::Cause;
@@ -105,11 +105,21 @@ impl Broker {
             state.epoch += 1;
             state.mailbox = Some(mailbox.clone());
             let changed = resumed.is_none() || state.expiry_s != expiry_s;
+            let stored_as_offline = resumed.is_some() && !state.row_is_stale;
             state.expiry_s = expiry_s;
             state.disconnected_ms = None;
             state.outgoing.disconnected();
-            if changed && session.persistent {
-                batch.put(rows::session_key(&client_id), session_row(&session, &state));
+            if session.persistent && (changed || stored_as_offline) {
+                let row = session_row(&session, &state);
+                if changed {
+                    batch.put(rows::session_key(&client_id), row);
+                } else {
+                    // Nobody waits for it: should it be lost, the session only
+                    // counts as offline for longer than it was.
+                    let mut online = Batch::new();
+                    online.put(rows::session_key(&client_id), row);
+                    self.submit(online);
+                }
                 state.row_is_stale = false;
             }
             if let Some(will) = &request.will {
@@ -133,6 +143,12 @@ impl Broker {
             && let Err(error) = self.commit(batch).await
         {
             tracing::warn!(%error, %client_id, "CONNECT refused: its session can't be stored");
+            let closed = Closed {
+                cause: CloseCause::TransportLost,
+                publish_will: false,
+                session_expiry_s: None,
+            };
+            self.disconnected(&seat, &closed);
             return Err((
                 ReasonCode::ServerUnavailable,
                 "the session can't be stored now; try again later",
@@ -323,6 +339,7 @@ pub(super) fn session_row(session: &Session, state: &crate::session::SessionStat
         session.number,
         state.expiry_s,
         state.disconnected_ms,
+        state.outgoing.sent(),
         state.subscriptions.iter().map(|(_, s)| s),
     ))
 }

@@ -19,13 +19,11 @@ mod outbox;
 mod publish;
 mod recovery;
 mod subscribe;
-#[cfg(test)]
-mod tests;
 mod wills;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytestring::ByteString;
 use parking_lot::{Mutex, RwLock};
@@ -45,7 +43,7 @@ use crate::retained::Retained;
 use crate::rows::{SessionNumber, WillNumber};
 use crate::session::{Epoch, Session};
 use crate::subscriptions::Subscriptions;
-use publish::Ticket;
+use publish::Settlement;
 use wills::DelayedWill;
 
 /// What the broker is built from.
@@ -109,7 +107,7 @@ pub struct Broker {
     /// that nothing of the old connection follows the new one's.
     order: Mutex<()>,
     fanout: Fanout<Session>,
-    settled: mpsc::UnboundedSender<Arc<Ticket>>,
+    settled: mpsc::UnboundedSender<Settlement>,
     /// By when they are due, Unix milliseconds.
     wills: Mutex<BTreeMap<(u64, WillNumber), (SessionNumber, DelayedWill)>>,
     /// Bytes of all PUBLISHes that are not settled.
@@ -118,6 +116,12 @@ pub struct Broker {
     connections: AtomicUsize,
     /// Counters for the metrics page.
     pub metrics: BrokerMetrics,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Broker")
+    }
 }
 
 impl Broker {
@@ -247,9 +251,38 @@ impl Broker {
     /// A connection settled, or forgot, a PUBLISH of that size.
     pub fn remove_ungated(&self, bytes: usize) {
         let before = self.ungated_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if bytes == 0 {
+            return;
+        }
         let max = self.limits().ungated_bytes_max.bytes() as usize;
         if before >= max && before - bytes < max {
             self.ungated_fell.notify_waiters();
+        }
+    }
+}
+
+/// Bytes of PUBLISHes that are not settled, of a connection that is no more;
+/// given back when dropped.
+#[derive(Debug)]
+pub struct Ungated {
+    broker: Weak<Broker>,
+    bytes: usize,
+}
+
+impl Ungated {
+    /// Takes over bytes that were added before.
+    pub fn new(broker: &Arc<Broker>, bytes: usize) -> Self {
+        Self {
+            broker: Arc::downgrade(broker),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Ungated {
+    fn drop(&mut self) {
+        if let Some(broker) = self.broker.upgrade() {
+            broker.remove_ungated(self.bytes);
         }
     }
 }

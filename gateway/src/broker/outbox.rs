@@ -80,12 +80,7 @@ impl Broker {
             return;
         };
         if seat.session.persistent {
-            state.owed = state.owed.saturating_sub(1);
-            state.owed_bytes = if state.owed == 0 {
-                0
-            } else {
-                state.owed_bytes.saturating_sub(bytes)
-            };
+            state.forgive(bytes);
             self.delete_delivery(seat, sequence);
         }
     }

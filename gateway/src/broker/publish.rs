@@ -1,10 +1,10 @@
 //! The way of one message: in, durable, out to subscribers, acknowledged.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use risiti_bridge::{Compiled, DeadLetter, Reason};
 use risiti_mqtt::{Message, Qos, ReasonCode};
 use risiti_store::state::{Batch, CommitSink};
@@ -82,7 +82,7 @@ impl Broker {
                 }
                 Err(Refusal::Malformed(record, why)) => {
                     self.metrics.refused.fetch_add(1, Ordering::Relaxed);
-                    self.keep_malformed(route, record, why, from.mailbox, how.token);
+                    self.keep_malformed(route, *record, why, from.mailbox, how.token);
                     return Taken::Later;
                 }
             },
@@ -119,7 +119,6 @@ impl Broker {
                 epoch: from.epoch,
             }),
             message,
-            record,
             matches,
             identifier,
             publisher: from.session.number,
@@ -127,22 +126,72 @@ impl Broker {
             reply: Some((from.mailbox.clone(), how.token)),
             then_delete: None,
         };
+        if let Some(record) = record {
+            let state = from.session.lock();
+            if state.epoch != from.epoch {
+                return Taken::Superseded;
+            }
+            self.record_first(record, draft);
+            return Taken::Later;
+        }
         match self.accept(draft) {
             Ok(true) => Taken::Later,
             Ok(false) => Taken::Superseded,
             Err(error) => {
                 tracing::warn!(%error, client = %from.session.client_id, "a PUBLISH could not be queued");
                 Taken::Now(
-                    ReasonCode::QuotaExceeded,
+                    QUEUE_FULL,
                     Some("too much waits for the disk; try again later"),
                 )
             }
         }
     }
 
+    /// Offers a record to the journal; what else follows from its message comes
+    /// after. So subscribers never see what the journal has not, and everything
+    /// that goes to them waits for one store only, in one order.
+    fn record_first(&self, record: NewRecord, draft: Draft) {
+        let sink: Arc<dyn AckSink> = Arc::new(RecordFirst {
+            draft: Mutex::new(Some(Box::new(draft))),
+            settled: self.settled.clone(),
+        });
+        self.journal.append(record, &sink, 0);
+    }
+
+    /// The journal has spoken: goes on with what follows from a record, or
+    /// tells its publisher why nothing does.
+    fn recorded(&self, draft: Draft, outcome: Outcome) {
+        let reply = draft.reply.clone();
+        let then_delete = draft.then_delete.clone();
+        let refused = match outcome {
+            Outcome::Durable { .. } | Outcome::Duplicate => match self.accept(draft) {
+                // The ticket answers; or nobody is there any more to be answered.
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "what follows from a record could not be queued");
+                    Some(QUEUE_FULL)
+                }
+            },
+            Outcome::TooLarge => Some(QUEUE_FULL),
+            Outcome::Closing => None,
+        };
+        if let (Some(_), Some(key)) = (refused, then_delete) {
+            let mut batch = Batch::new();
+            batch.delete(key);
+            self.submit(batch);
+        }
+        if let Some((mailbox, token)) = reply {
+            mailbox.settle(match refused {
+                Some(reason) => Settled::Publish(token, reason),
+                None => Settled::Abandoned(token),
+            });
+        }
+    }
+
     /// Publishes a message of the gateway's own accord: a will. Its row goes
-    /// once all that follows from it is durable.
-    pub(super) fn publish_own(&self, message: Message, client_id: &str, row: Vec<u8>) {
+    /// once all that follows from it is durable. False: too much waits for the
+    /// disk, try again.
+    pub(super) fn publish_own(&self, message: Message, client_id: &str, row: Vec<u8>) -> bool {
         let now_ms = self.now_ms();
         let routes = self.routes.newest();
         let how = Delivered {
@@ -157,7 +206,6 @@ impl Broker {
         let draft = Draft {
             seat: None,
             message,
-            record,
             matches,
             identifier: None,
             publisher: 0,
@@ -165,8 +213,18 @@ impl Broker {
             reply: None,
             then_delete: Some(row),
         };
-        if let Err(error) = self.accept(draft) {
-            tracing::warn!(%error, client_id, "a will could not be published");
+        match record {
+            Some(record) => {
+                self.record_first(record, draft);
+                true
+            }
+            None => match self.accept(draft) {
+                Ok(_) => true,
+                Err(error) => {
+                    tracing::warn!(%error, client_id, "a will can't be published now");
+                    false
+                }
+            },
         }
     }
 
@@ -177,120 +235,168 @@ impl Broker {
         self.subscriptions.lock().matches(message, publisher)
     }
 
-    /// Queues one retained message for a session that has just subscribed.
-    pub(super) fn deliver_retained(&self, draft: Draft) {
-        if let Err(error) = self.accept(draft) {
-            tracing::warn!(%error, "a retained message could not be queued");
-        }
+    /// Submits all that must be durable and hands the ticket on when it is.
+    /// False: the connection was superseded.
+    fn accept(&self, draft: Draft) -> Result<bool, StoreError> {
+        let order = self.order.lock();
+        self.accept_in_order(&order, draft)
     }
 
-    /// Submits all that must be durable, under the order lock, and hands the
-    /// ticket on when all of it is. False: the connection was superseded.
-    fn accept(&self, draft: Draft) -> Result<bool, StoreError> {
+    /// The same for whoever holds the order lock.
+    pub(super) fn accept_in_order(
+        &self,
+        _order: &MutexGuard<'_, ()>,
+        draft: Draft,
+    ) -> Result<bool, StoreError> {
         let message = Arc::new(draft.message);
         let mut batch = Batch::new();
         batch.allow_splitting();
-        let mut deliveries = Vec::with_capacity(draft.matches.targets.len());
-        let order = self.order.lock();
         if let Some(seat) = &draft.seat {
-            // A takeover changes the epoch under the order lock too.
             let mut state = seat.session.lock();
-            if state.epoch != seat.epoch {
+            // What the session's next connection publishes again must not come
+            // twice from this one. A connection that has merely ended (one
+            // epoch on) still has its say.
+            if state.epoch > seat.epoch + 1 && message.qos != Qos::AtMostOnce {
                 return Ok(false);
             }
             if let Some((_, packet_id)) = draft.identifier {
                 state.unreleased.push(packet_id);
             }
         }
-        let limits = self.limits();
-        for target in draft.matches.targets {
-            let sequence = if target.qos == Qos::AtMostOnce {
-                0
-            } else {
-                let mut state = target.session.lock();
-                if state.ended {
-                    continue;
-                }
-                if target.session.persistent {
-                    let full = state.owed >= u64::from(limits.queued_messages_per_session_max)
-                        || (state.owed_bytes + message.payload.len()) as u64
-                            > limits.queued_bytes_per_session_max.bytes();
-                    if full {
-                        self.metrics.queue_full.fetch_add(1, Ordering::Relaxed);
-                        tracing::warn!(
-                            client = %target.session.client_id, topic = %message.topic,
-                            "the session's queue is full; this delivery is not queued"
-                        );
-                        continue;
-                    }
-                    state.owed += 1;
-                    state.owed_bytes += message.payload.len();
-                }
-                let sequence = state.outgoing.assign();
-                if target.session.persistent {
-                    let row = DeliveryRow::new(
-                        draft.received_ms,
-                        target.qos,
-                        target.retain,
-                        target.subscription_ids.clone(),
-                        &message,
-                    );
-                    batch.put(
-                        rows::delivery_key(target.session.number, sequence),
-                        rows::encode(&row),
-                    );
-                }
-                sequence
-            };
-            deliveries.push((target, sequence));
-        }
-        // A message out of the retained store goes to its subscriber only.
-        if message.retain && draft.publisher != RETAINED_AGAIN {
-            self.retain(&message, draft.received_ms, &mut batch);
-        }
         if let Some((session, packet_id)) = draft.identifier {
             batch.put(rows::unreleased_key(session, packet_id), Vec::new());
         }
-        let obligations = u8::from(draft.record.is_some()) + u8::from(!batch.is_empty());
+        let deliveries: Vec<_> = draft
+            .matches
+            .targets
+            .into_iter()
+            .filter_map(|target| {
+                let sequence = self.owe(&target, &message, draft.received_ms, &mut batch)?;
+                Some((target, sequence))
+            })
+            .collect();
+        // A message out of the retained store goes to its subscriber only.
+        let retains = message.retain
+            && draft.publisher != RETAINED_AGAIN
+            && self.retain_row(&message, draft.received_ms, &mut batch);
+        // What a publisher's earlier message waits for, its next one waits for
+        // too: subscribers get both in the order in which they were published.
+        let publisher = draft.seat.as_ref().map(|seat| seat.session.clone());
+        let behind = publisher.as_ref().is_some_and(|p| p.publishing() > 0);
+        let waits = !batch.is_empty() || behind;
         let ticket = Arc::new_cyclic(|me| Ticket {
             me: me.clone(),
             settled: self.settled.clone(),
-            outstanding: AtomicU8::new(obligations.max(1)),
-            reason: Mutex::new(Some(ReasonCode::Success)),
-            message,
+            durable: AtomicBool::new(true),
+            message: message.clone(),
             received_ms: draft.received_ms,
             publisher: draft.publisher,
+            counted: publisher.filter(|_| waits),
             deliveries: Mutex::new(deliveries),
             live: draft.matches.live,
             reply: draft.reply,
             then_delete: draft.then_delete,
         });
-        if !batch.is_empty() {
-            self.state.submit(batch, Some((ticket.clone(), 0)))?;
+        if let Some(counted) = &ticket.counted {
+            counted.publishing_begins();
         }
-        if let Some(record) = draft.record {
-            let sink: Arc<dyn AckSink> = ticket.clone();
-            self.journal.append(record, &sink, 0);
-        }
-        if obligations == 0 {
+        if !waits {
             ticket.arrived();
+        } else if let Err(error) = self.state.submit(batch, Some((ticket.clone(), 0))) {
+            self.take_back(&ticket, draft.seat.as_ref(), draft.identifier);
+            return Err(error);
         }
-        drop(order);
+        if retains {
+            let limits = self.limits();
+            self.retained.write().set(
+                message,
+                draft.received_ms,
+                limits.retained_messages_max as usize,
+                limits.retained_bytes_max.bytes() as usize,
+            );
+        }
         Ok(true)
     }
 
-    fn retain(&self, message: &Arc<Message>, received_ms: u64, batch: &mut Batch) {
+    /// Gives a delivery its sequence number and its row: 0 for one that has
+    /// none (QoS 0, or of a clean session). `None`: not to be delivered.
+    fn owe(
+        &self,
+        target: &Target,
+        message: &Message,
+        received_ms: u64,
+        batch: &mut Batch,
+    ) -> Option<Sequence> {
+        if target.qos == Qos::AtMostOnce || !target.session.persistent {
+            return Some(0);
+        }
         let limits = self.limits();
-        let kept = self.retained.write().set(
-            message.clone(),
+        let mut state = target.session.lock();
+        if state.ended {
+            return None;
+        }
+        let full = state.owed >= u64::from(limits.queued_messages_per_session_max)
+            || (state.owed_bytes + message.payload.len()) as u64
+                > limits.queued_bytes_per_session_max.bytes();
+        if full {
+            self.metrics.queue_full.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                client = %target.session.client_id, topic = %message.topic,
+                "the session's queue is full; this delivery is not queued"
+            );
+            return None;
+        }
+        state.owed += 1;
+        state.owed_bytes += message.payload.len();
+        let sequence = state.outgoing.assign();
+        let row = DeliveryRow::new(
             received_ms,
-            limits.retained_messages_max as usize,
-            limits.retained_bytes_max.bytes() as usize,
+            target.qos,
+            target.retain,
+            target.subscription_ids.clone(),
+            message,
         );
+        batch.put(
+            rows::delivery_key(target.session.number, sequence),
+            rows::encode(&row),
+        );
+        Some(sequence)
+    }
+
+    /// Undoes what was noted of a message that the store did not take.
+    fn take_back(
+        &self,
+        ticket: &Ticket,
+        seat: Option<&Seat>,
+        identifier: Option<(SessionNumber, u16)>,
+    ) {
+        if let Some(counted) = &ticket.counted {
+            counted.publishing_ends();
+        }
+        if let (Some(seat), Some((_, packet_id))) = (seat, identifier) {
+            seat.session.lock().unreleased.retain(|id| *id != packet_id);
+        }
+        for (target, sequence) in ticket.deliveries.lock().drain(..) {
+            if sequence != 0 {
+                target.session.lock().forgive(ticket.message.payload.len());
+            }
+        }
+    }
+
+    /// Puts a retained message's row into the batch; whether it is to be set.
+    fn retain_row(&self, message: &Message, received_ms: u64, batch: &mut Batch) -> bool {
+        let limits = self.limits();
         let key = rows::retained_key(&message.topic);
         if message.payload.is_empty() {
             batch.delete(key);
-        } else if kept {
+            return true;
+        }
+        let fits = self.retained.read().fits(
+            message,
+            limits.retained_messages_max as usize,
+            limits.retained_bytes_max.bytes() as usize,
+        );
+        if fits {
             batch.put(key, rows::encode(&RetainedRow::new(received_ms, message)));
         } else {
             self.metrics
@@ -298,6 +404,7 @@ impl Broker {
                 .fetch_add(1, Ordering::Relaxed);
             tracing::warn!(topic = %message.topic, "not retained: the bound on retained messages is reached");
         }
+        fits
     }
 
     /// A record that is none: kept as a dead letter, then told to its client.
@@ -355,7 +462,7 @@ enum Refusal {
     /// Another terminal's topic.
     Foreign(&'static str),
     /// Not what the format says.
-    Malformed(NewRecord, String),
+    Malformed(Box<NewRecord>, String),
 }
 
 fn record(
@@ -394,7 +501,7 @@ fn record(
                     resend_mark: header.resend,
                 };
             }
-            Err(why) => return Err(Refusal::Malformed(record, why.to_string())),
+            Err(why) => return Err(Refusal::Malformed(Box::new(record), why.to_string())),
         }
     }
     Ok(record)
@@ -408,7 +515,6 @@ pub(super) struct Draft {
     /// The connection it came on, if any.
     pub seat: Option<Seat>,
     pub message: Message,
-    pub record: Option<NewRecord>,
     pub matches: Matches,
     /// QoS 2 identifier to keep until PUBREL.
     pub identifier: Option<(SessionNumber, u16)>,
@@ -419,17 +525,40 @@ pub(super) struct Draft {
     pub then_delete: Option<Vec<u8>>,
 }
 
-/// A message whose durability is under way. When nothing is outstanding any
-/// more it is handed to the distributor.
+/// What the distributor is told.
+pub(super) enum Settlement {
+    /// The journal's outcome for a record from which more follows.
+    Record(Box<Draft>, Outcome),
+    /// A message is durable, or never will be.
+    Message(Arc<Ticket>),
+}
+
+/// What follows from a record, while the journal has it.
+struct RecordFirst {
+    draft: Mutex<Option<Box<Draft>>>,
+    settled: mpsc::UnboundedSender<Settlement>,
+}
+
+impl AckSink for RecordFirst {
+    fn settled(&self, _token: u64, outcome: Outcome) {
+        if let Some(draft) = self.draft.lock().take() {
+            // The distributor is gone only when the process stops.
+            let _ = self.settled.send(Settlement::Record(draft, outcome));
+        }
+    }
+}
+
+/// A message whose durability is under way; then the distributor has it.
 pub(super) struct Ticket {
     me: Weak<Self>,
-    settled: mpsc::UnboundedSender<Arc<Ticket>>,
-    outstanding: AtomicU8,
-    /// What to answer; `None` once it can't become durable any more.
-    reason: Mutex<Option<ReasonCode>>,
+    settled: mpsc::UnboundedSender<Settlement>,
+    /// False once it can't become durable any more.
+    durable: AtomicBool,
     message: Arc<Message>,
     received_ms: u64,
     publisher: SessionNumber,
+    /// The session that has one message less on its way afterwards.
+    counted: Option<Arc<Session>>,
     deliveries: Mutex<Vec<(Target, Sequence)>>,
     live: Vec<FilterNumber>,
     reply: Option<(Arc<Mailbox>, u64)>,
@@ -438,30 +567,17 @@ pub(super) struct Ticket {
 
 impl Ticket {
     fn arrived(&self) {
-        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1
-            && let Some(me) = self.me.upgrade()
-        {
+        if let Some(me) = self.me.upgrade() {
             // The distributor is gone only when the process stops.
-            let _ = self.settled.send(me);
+            let _ = self.settled.send(Settlement::Message(me));
         }
-    }
-}
-
-impl AckSink for Ticket {
-    fn settled(&self, _token: u64, outcome: Outcome) {
-        match outcome {
-            Outcome::Durable { .. } | Outcome::Duplicate => {}
-            Outcome::TooLarge => *self.reason.lock() = Some(ReasonCode::QuotaExceeded),
-            Outcome::Closing => *self.reason.lock() = None,
-        }
-        self.arrived();
     }
 }
 
 impl CommitSink for Ticket {
     fn committed(&self, _token: u64, result: Result<(), StoreError>) {
         if result.is_err() {
-            *self.reason.lock() = None;
+            self.durable.store(false, Ordering::Release);
         }
         self.arrived();
     }
@@ -470,45 +586,63 @@ impl CommitSink for Ticket {
 /// Hands durable messages to their subscribers, then lets their publishers know.
 pub(super) async fn distribute(
     broker: Weak<Broker>,
-    mut queue: mpsc::UnboundedReceiver<Arc<Ticket>>,
+    mut queue: mpsc::UnboundedReceiver<Settlement>,
 ) {
-    while let Some(ticket) = queue.recv().await {
+    while let Some(settlement) = queue.recv().await {
         let Some(broker) = broker.upgrade() else {
             return;
         };
-        let reason = *ticket.reason.lock();
-        if reason == Some(ReasonCode::Success) {
-            for (target, sequence) in std::mem::take(&mut *ticket.deliveries.lock()) {
-                broker.hand_over(&ticket, target, sequence);
-            }
-            if !ticket.live.is_empty() {
-                let envelope =
-                    LiveEnvelope::encode(ticket.publisher, ticket.received_ms, &ticket.message);
-                for filter in &ticket.live {
-                    broker.fanout.publish(*filter, envelope.clone()).await;
-                }
-            }
-        }
-        if let (Some(_), Some(key)) = (reason, &ticket.then_delete) {
-            let mut batch = Batch::new();
-            batch.delete(key.clone());
-            broker.submit(batch);
-        }
-        if let Some((mailbox, token)) = &ticket.reply {
-            mailbox.settle(match reason {
-                Some(reason) => Settled::Publish(*token, reason),
-                None => Settled::Abandoned(*token),
-            });
+        match settlement {
+            Settlement::Record(draft, outcome) => broker.recorded(*draft, outcome),
+            Settlement::Message(ticket) => broker.message_settled(&ticket).await,
         }
     }
 }
 
 impl Broker {
+    async fn message_settled(&self, ticket: &Ticket) {
+        if let Some(counted) = &ticket.counted {
+            counted.publishing_ends();
+        }
+        let durable = ticket.durable.load(Ordering::Acquire);
+        if durable {
+            for (target, sequence) in std::mem::take(&mut *ticket.deliveries.lock()) {
+                self.hand_over(ticket, target, sequence);
+            }
+            if !ticket.live.is_empty() {
+                let envelope =
+                    LiveEnvelope::encode(ticket.publisher, ticket.received_ms, &ticket.message);
+                for filter in &ticket.live {
+                    self.fanout.publish(*filter, envelope.clone()).await;
+                }
+            }
+            if let Some(key) = &ticket.then_delete {
+                let mut batch = Batch::new();
+                batch.delete(key.clone());
+                self.submit(batch);
+            }
+        }
+        if let Some((mailbox, token)) = &ticket.reply {
+            mailbox.settle(if durable {
+                Settled::Publish(*token, ReasonCode::Success)
+            } else {
+                Settled::Abandoned(*token)
+            });
+        }
+    }
+
     fn hand_over(&self, ticket: &Ticket, target: Target, sequence: Sequence) {
         let mut state = target.session.lock();
         if state.ended || (state.mailbox.is_none() && sequence == 0) {
             return;
         }
+        let stored = sequence != 0;
+        // A clean session's number is given as late as its place in the queue.
+        let sequence = if stored || target.qos == Qos::AtMostOnce {
+            sequence
+        } else {
+            state.outgoing.assign()
+        };
         let queued = Queued {
             sequence,
             message: ticket.message.clone(),
@@ -518,7 +652,7 @@ impl Broker {
             received_ms: ticket.received_ms,
             dup: false,
         };
-        if target.session.persistent && sequence != 0 {
+        if stored {
             state.outgoing.stored(queued);
         } else if !state.outgoing.push(queued) {
             self.metrics.queue_full.fetch_add(1, Ordering::Relaxed);
@@ -526,3 +660,6 @@ impl Broker {
         state.wake();
     }
 }
+
+/// What a publisher is told of a message for which there is no room.
+const QUEUE_FULL: ReasonCode = ReasonCode::QuotaExceeded;

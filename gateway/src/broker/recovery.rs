@@ -142,9 +142,14 @@ impl Broker {
             state.unreleased = unreleased;
             if let Some(owed) = owed {
                 state.owed = owed.count;
-                // Those that may have been in flight carry DUP.
+                // What was sent comes again with DUP. How far that went is not
+                // known of a session that was connected: as far as it may.
                 let window = u64::from(risiti_mqtt::ConnectionLimits::default().inflight_max);
-                state.outgoing = Outgoing::resume(owed.last + 1, owed.first + window - 1);
+                let sent = match row.disconnected_ms {
+                    Some(_) => row.sent,
+                    None => owed.first + window - 1,
+                };
+                state.outgoing = Outgoing::resume(owed.last + 1, sent.min(owed.last));
             }
             let mut all = self.subscriptions.lock();
             for subscription in row.subscriptions() {

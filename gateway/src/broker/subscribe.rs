@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytestring::ByteString;
 use risiti_mqtt::{Message, Qos, ReasonCode, RetainHandling, Subscription, TopicFilter};
 use risiti_store::state::Batch;
 
 use super::connect::session_row;
 use super::publish::{Draft, RETAINED_AGAIN};
 use super::{Broker, Seat};
-use crate::retained::RetainedMessage;
+use crate::mailbox::Mailbox;
 use crate::rows;
 use crate::subscriptions::{Matches, Target};
 
@@ -19,8 +20,8 @@ pub struct Subscribed {
     pub codes: Vec<ReasonCode>,
     /// The session's row changed: SUBACK waits until this batch is durable.
     pub batch: Option<Batch>,
-    /// Retained messages to deliver once SUBACK is out.
-    pub retained: Vec<(RetainedMessage, Subscription)>,
+    /// Whose retained messages are to be delivered once SUBACK is out.
+    pub retained: Vec<Subscription>,
 }
 
 impl Broker {
@@ -37,12 +38,17 @@ impl Broker {
         let mut link = Vec::new();
         let mut attach = false;
         let mut changed = false;
+        // Takeover, expiry and the end of a connection hold it too: the session
+        // can't go away in the middle.
+        let order = self.order.lock();
         for subscription in filters {
             let subscription = Subscription {
                 filter: subscription.filter.detach(),
                 ..subscription
             };
-            let state = session.lock();
+            // Lock order everywhere: subscriptions before a session.
+            let mut all = self.subscriptions.lock();
+            let mut state = session.lock();
             if state.epoch != seat.epoch || state.ended {
                 codes.push(ReasonCode::UnspecifiedError);
                 continue;
@@ -65,26 +71,16 @@ impl Broker {
                 codes.push(ReasonCode::QuotaExceeded);
                 continue;
             }
-            let number = {
-                // Lock order everywhere: subscriptions before a session, never
-                // behind it.
-                drop(state);
-                let mut all = self.subscriptions.lock();
-                if old.is_some() {
-                    all.remove(session, &subscription.filter);
-                }
-                let inserted = all.insert(session, &subscription);
-                self.any_subscription
-                    .store(!all.is_empty(), Ordering::Release);
-                match inserted {
-                    Ok(number) => number,
-                    Err(_) => {
-                        codes.push(ReasonCode::TopicFilterInvalid);
-                        continue;
-                    }
-                }
+            if old.is_some() {
+                all.remove(session, &subscription.filter);
+            }
+            let inserted = all.insert(session, &subscription);
+            self.any_subscription
+                .store(!all.is_empty(), Ordering::Release);
+            let Ok(number) = inserted else {
+                codes.push(ReasonCode::TopicFilterInvalid);
+                continue;
             };
-            let mut state = session.lock();
             match old {
                 Some(index) => state.subscriptions[index] = (number, subscription.clone()),
                 None => state.subscriptions.push((number, subscription.clone())),
@@ -94,6 +90,7 @@ impl Broker {
                 link.push(number);
             }
             drop(state);
+            drop(all);
             changed = true;
             codes.push(match subscription.qos {
                 Qos::AtMostOnce => ReasonCode::Success,
@@ -107,18 +104,19 @@ impl Broker {
                     RetainHandling::DoNotSend => false,
                 };
             if wants_retained {
-                let found = self
-                    .retained
-                    .read()
-                    .matching(&subscription.filter.filter, self.now_ms());
-                retained.extend(found.into_iter().map(|m| (m, subscription.clone())));
+                retained.push(subscription);
             }
         }
+        drop(order);
         if attach {
             self.fanout.attach(session.number, session.clone()).await;
         }
         for number in link {
             self.fanout.subscribe(session.number, number).await;
+        }
+        if attach && session.lock().ended {
+            // It was taken over meanwhile, and its link given back too early.
+            self.fanout.detach(session.number).await;
         }
         Subscribed {
             codes,
@@ -138,6 +136,7 @@ impl Broker {
         let mut codes = Vec::with_capacity(filters.len());
         let mut unlink = Vec::new();
         let mut changed = false;
+        let order = self.order.lock();
         for filter in filters {
             let removed = {
                 let mut state = session.lock();
@@ -166,6 +165,7 @@ impl Broker {
             changed = true;
             codes.push(ReasonCode::Success);
         }
+        drop(order);
         for number in unlink {
             self.fanout.unsubscribe(session.number, number).await;
         }
@@ -189,10 +189,28 @@ impl Broker {
         Some(batch)
     }
 
-    /// Queues retained messages for a session that has just subscribed, with
-    /// RETAIN set (MQTT-3.3.1-8).
-    pub fn send_retained(&self, seat: &Seat, retained: Vec<(RetainedMessage, Subscription)>) {
-        for (kept, subscription) in retained {
+    /// Queues the next retained messages for a session that has just
+    /// subscribed, with RETAIN set (MQTT-3.3.1-8), all or nothing of a topic's
+    /// newest. `mailbox` hears as of a PUBLISH with `token` when they are in the
+    /// session's queue. Returns where to go on; `None` if that was all, and
+    /// whether the mailbox will hear.
+    pub fn send_retained(
+        &self,
+        seat: &Seat,
+        subscription: &Subscription,
+        after: Option<&ByteString>,
+        mailbox: &Arc<Mailbox>,
+        token: u64,
+    ) -> (Option<ByteString>, bool) {
+        // No newer message of these topics may come in between, or the older
+        // one would reach the subscriber last.
+        let order = self.order.lock();
+        let (found, next) =
+            self.retained
+                .read()
+                .page(&subscription.filter.filter, after, self.now_ms());
+        let count = found.len();
+        for (index, kept) in found.into_iter().enumerate() {
             let message = Message {
                 retain: true,
                 ..(*kept.message).clone()
@@ -203,10 +221,9 @@ impl Broker {
                 retain: true,
                 subscription_ids: subscription.id.into_iter().collect(),
             };
-            self.deliver_retained(Draft {
+            let draft = Draft {
                 seat: Some(seat.clone()),
                 message,
-                record: None,
                 matches: Matches {
                     targets: vec![target],
                     live: Vec::new(),
@@ -214,9 +231,21 @@ impl Broker {
                 identifier: None,
                 publisher: RETAINED_AGAIN,
                 received_ms: kept.received_ms,
-                reply: None,
+                reply: (index + 1 == count).then(|| (mailbox.clone(), token)),
                 then_delete: None,
-            });
+            };
+            match self.accept_in_order(&order, draft) {
+                Ok(true) => {}
+                Ok(false) => return (None, false),
+                Err(error) => {
+                    tracing::warn!(
+                        %error, client = %seat.session.client_id, filter = %subscription.filter.filter,
+                        "retained messages can't be queued now; the client must subscribe again"
+                    );
+                    return (None, false);
+                }
+            }
         }
+        (next, count > 0)
     }
 }

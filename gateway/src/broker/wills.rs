@@ -37,6 +37,9 @@ pub(super) enum Cause {
     SessionEnded,
 }
 
+/// When a will is tried again that found too much waiting for the disk.
+const WILL_RETRY_S: u32 = 1;
+
 impl Broker {
     /// Acts on a session's will.
     pub(super) fn settle_will(
@@ -101,11 +104,16 @@ impl Broker {
     }
 
     fn publish_will(self: &Arc<Self>, will: DelayedWill) {
-        self.metrics.wills.fetch_add(1, Ordering::Relaxed);
         // On its own task: the callers hold locks that publishing needs.
         let broker = self.clone();
         tokio::spawn(async move {
-            broker.publish_own(will.message, &will.client_id, rows::will_key(will.number));
+            let row = rows::will_key(will.number);
+            if broker.publish_own(will.message.clone(), &will.client_id, row) {
+                broker.metrics.wills.fetch_add(1, Ordering::Relaxed);
+            } else {
+                // Of no session any more: nothing can recall it.
+                broker.delay_will(0, will, WILL_RETRY_S);
+            }
         });
     }
 
@@ -127,6 +135,8 @@ impl Broker {
 
     /// Removes retained messages that have expired. To be called now and then.
     pub fn expire_retained(&self) {
+        // Not between a new message's row and its place in memory.
+        let _order = self.order.lock();
         let gone = self.retained.write().expire(self.now_ms());
         if gone.is_empty() {
             return;

@@ -4,5 +4,12 @@
 //! test's process, for its clock and bounds can be set there; those about kills
 //! run it as a process.
 
+mod bounds;
 mod house;
 mod listener_faults;
+mod order;
+mod restart;
+mod sessions;
+mod stall;
+mod version_5;
+mod wills;

@@ -13,9 +13,10 @@ use crate::{Qos, ReasonCode};
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
     /// PUBLISHes without their acknowledgement, in the order in which they came.
+    /// One of QoS 0 leaves as soon as it is settled: nothing waits for it.
     pending: VecDeque<Pending>,
-    /// The token of the first of them.
-    first_token: u64,
+    /// The token of the next.
+    next_token: u64,
     /// How many of them have QoS 1 or 2.
     acknowledgeable: u16,
     /// QoS 2 identifiers that were acknowledged with PUBREC, by identifier.
@@ -26,6 +27,7 @@ pub(super) struct Inbound {
 
 #[derive(Debug)]
 struct Pending {
+    token: u64,
     packet_id: u16,
     qos: Qos,
     settled: Option<Settled>,
@@ -121,10 +123,12 @@ impl Inbound {
                 });
             }
         }
-        let token = self.first_token + self.pending.len() as u64;
+        let token = self.next_token;
+        self.next_token += 1;
         let repeated = settled.is_some();
         self.acknowledgeable += u16::from(qos != Qos::AtMostOnce);
         self.pending.push_back(Pending {
+            token,
             packet_id,
             qos,
             settled,
@@ -138,12 +142,15 @@ impl Inbound {
 
     /// Notes the answer to one; it is ignored for a token that waits for none.
     pub(super) fn settle(&mut self, token: u64, reason: ReasonCode, reason_string: Option<&str>) {
-        let pending = token
-            .checked_sub(self.first_token)
-            .and_then(|index| self.pending.get_mut(usize::try_from(index).ok()?));
-        if let Some(pending) = pending
-            && pending.settled.is_none()
-        {
+        let Ok(index) = self.pending.binary_search_by_key(&token, |one| one.token) else {
+            return;
+        };
+        if self.pending[index].qos == Qos::AtMostOnce {
+            self.pending.remove(index);
+            return;
+        }
+        let pending = &mut self.pending[index];
+        if pending.settled.is_none() {
             pending.settled = Some(Settled {
                 reason,
                 reason_string: reason_string.map(Box::from),
@@ -158,12 +165,12 @@ impl Inbound {
             packet_id,
             qos,
             settled,
+            ..
         } = self.pending.pop_front()?;
         let Settled {
             reason,
             reason_string,
         } = settled?;
-        self.first_token += 1;
         self.acknowledgeable -= u16::from(qos != Qos::AtMostOnce);
         if qos == Qos::ExactlyOnce && !reason.is_error() {
             let one = Unreleased {

@@ -54,6 +54,8 @@ pub struct Connection {
     session_expires_at_once: bool,
     /// Input waits for the shell, not for the client.
     blocked: bool,
+    /// The shell takes no PUBLISH for now.
+    holds_publishes: bool,
     keep_alive_s: u16,
     /// SUBSCRIBE and UNSUBSCRIBE without answer.
     unanswered_requests: u16,
@@ -86,6 +88,7 @@ impl Connection {
             request_problem_information: true,
             session_expires_at_once: false,
             blocked: false,
+            holds_publishes: false,
             keep_alive_s: 0,
             unanswered_requests: 0,
             client_packet_bytes_max: u32::MAX,
@@ -117,6 +120,13 @@ impl Connection {
     /// already read wait for an answer, and once closed.
     pub fn wants_input(&self) -> bool {
         matches!(self.stage, Stage::AwaitConnect | Stage::Open) && !self.blocked
+    }
+
+    /// Leaves PUBLISHes unread until told otherwise; all that comes before the
+    /// first of them is still served. Takes effect with the next
+    /// [`Connection::handle_input`].
+    pub fn hold_publishes(&mut self, hold: bool) {
+        self.holds_publishes = hold;
     }
 
     /// When [`Connection::handle_timeout`] is due, if at all.

@@ -82,7 +82,7 @@ impl Connection {
     fn must_wait(&self, first_byte: u8) -> bool {
         let transmit_full = self.transmit.len() >= self.limits.transmit_bytes_max as usize;
         let answer_due = match first_byte >> 4 {
-            3 => self.publish_must_wait(first_byte),
+            3 => self.holds_publishes || self.publish_must_wait(first_byte),
             8 | 10 => usize::from(self.unanswered_requests) >= UNANSWERED_REQUESTS_MAX,
             _ => false,
         };
