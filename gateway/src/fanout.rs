@@ -173,9 +173,6 @@ struct Driver<S> {
 /// Opens a link of that name.
 type OpenLink = dyn Fn(&str) -> Option<(LinkTx, LinkRx)> + Send;
 
-/// Opens a link of that name; none if the router is dead.
-type OpenLink = Box<dyn Fn(&str) -> Option<(LinkTx, LinkRx)> + Send>;
-
 /// A running router and the link that publishes into it.
 struct Core {
     // Clones of this open further links. Its type can't be named outside

@@ -94,19 +94,14 @@ fn read(
     consumer.assign(&assignment)?;
     let mut last = Instant::now();
     while !stopping.load(Ordering::Acquire) {
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => {
-                last = Instant::now();
-                let terminal = message.key().map(String::from_utf8_lossy);
-                let record = message.payload().map(risiti_wire::peek);
-                match (terminal, record) {
-                    (Some(terminal), Some(Ok(header))) => {
-                        ledger.found(&terminal, header.sequence);
-                    }
-                    _ => ledger.found("", 0),
-                }
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            last = Instant::now();
+            let terminal = message.key().map(String::from_utf8_lossy);
+            let record = message.payload().map(risiti_wire::peek);
+            match (terminal, record) {
+                (Some(terminal), Some(Ok(header))) => ledger.found(&terminal, header.sequence),
+                _ => ledger.found("", 0),
             }
-            Some(Err(_)) | None => {}
         }
         at_end.store(last.elapsed() > QUIET, Ordering::Release);
     }

@@ -184,7 +184,7 @@ impl Terminal {
             body: RecordBody::Payment(Payment {
                 time_s,
                 account: Account::new(&account).ok()?,
-                amount_minor: self.chance.u64(50_00..20_000_00),
+                amount_minor: self.chance.u64(5_000..2_000_000),
                 currency: Currency::new(404).ok()?,
                 reference: Some("FEES"),
             }),
