@@ -24,6 +24,7 @@ use risiti_mqtt::{
     ReasonCode, Subscription, Version,
 };
 use risiti_store::{AckSink, StoreError};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -239,7 +240,7 @@ impl Shell {
     }
 
     fn read(&mut self, stream: &TcpStream) {
-        READ.with_borrow_mut(|buffer| match stream.try_read(buffer) {
+        READ.with_borrow_mut(|buffer| match read_once(stream, buffer) {
             Ok(0) => self.connection.handle_transport_lost(),
             Ok(n) => {
                 self.input.extend_from_slice(&buffer[..n]);
@@ -665,5 +666,62 @@ impl Shell {
         if let Some(seat) = &self.seat {
             self.broker.disconnected(seat, &closed);
         }
+    }
+}
+
+/// Reads once. Bytes that do not fill the buffer are all there were: the socket
+/// counts as drained, and is not asked again only to say so. A close that the
+/// kernel has seen meanwhile stays known to the runtime.
+fn read_once(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut read = None;
+    let again = stream.try_io(Interest::READABLE, || {
+        let bytes = rustix::io::read(stream, &mut *buffer)?;
+        read = Some(bytes);
+        if bytes == 0 || bytes == buffer.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    });
+    match (read, again) {
+        (Some(bytes), _) => Ok(bytes),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn short_and_full_reads_find_every_byte_and_the_close() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let sent: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
+        let sending = sent.clone();
+        let writer = tokio::spawn(async move {
+            for part in sending.chunks(333) {
+                client.write_all(part).await.unwrap();
+            }
+        });
+        let mut received = Vec::new();
+        let mut buffer = [0; 1_000];
+        loop {
+            server.readable().await.unwrap();
+            match read_once(&server, &mut buffer) {
+                Ok(0) => break,
+                Ok(bytes) => received.extend_from_slice(&buffer[..bytes]),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+        writer.await.unwrap();
+        assert!(received == sent);
     }
 }
