@@ -145,30 +145,7 @@ impl GatewayProcess {
     /// # Errors
     /// As [`Self::start`].
     pub fn restart(&mut self) -> io::Result<()> {
-        self.kill();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_path())?;
-        let mut command = Command::new(binary());
-        command
-            .arg("--config")
-            .arg(self.config_path())
-            .args(self.switches.args())
-            .env("RISITI__GATEWAY__DATA_DIR", self.data_dir())
-            .env(
-                "RISITI__MQTT__LISTEN",
-                format!("127.0.0.1:{}", self.mqtt_port),
-            )
-            .env("RISITI__ADMIN__LISTEN", "127.0.0.1:0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log);
-        if let Some(shim) = &self.shim {
-            shim.command(&mut command);
-        }
-        let mut child = command.spawn()?;
-        self.starts += 1;
+        let mut child = self.spawn()?;
         let stdout = child
             .stdout
             .take()
@@ -205,6 +182,45 @@ impl GatewayProcess {
                 )))
             }
         }
+    }
+
+    /// Kills it if it runs, starts it, and kills it again after so long, most
+    /// likely before it serves.
+    ///
+    /// # Errors
+    /// There is no process to be had.
+    pub fn kill_while_starting(&mut self, after: Duration) -> io::Result<()> {
+        let mut child = self.spawn()?;
+        std::thread::sleep(after);
+        child.kill()?;
+        child.wait().map(drop)
+    }
+
+    fn spawn(&mut self) -> io::Result<Child> {
+        self.kill();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
+        let mut command = Command::new(binary());
+        command
+            .arg("--config")
+            .arg(self.config_path())
+            .args(self.switches.args())
+            .env("RISITI__GATEWAY__DATA_DIR", self.data_dir())
+            .env(
+                "RISITI__MQTT__LISTEN",
+                format!("127.0.0.1:{}", self.mqtt_port),
+            )
+            .env("RISITI__ADMIN__LISTEN", "127.0.0.1:0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        if let Some(shim) = &self.shim {
+            shim.command(&mut command);
+        }
+        self.starts += 1;
+        command.spawn()
     }
 
     /// SIGKILL, and waits until it is gone. Nothing if it does not run.

@@ -4,6 +4,8 @@
 use std::io;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
 
 use crate::fleet::Fleet;
@@ -82,6 +84,41 @@ key = "client_id"
 format = "raw"
 "#
     )
+}
+
+/// Whether a transaction stands open in a topic: whether what is there goes
+/// beyond what a `read_committed` consumer may see.
+///
+/// # Errors
+/// The topic isn't there, or Kafka does not answer.
+pub fn transaction_is_open(bootstrap: &str, topic: &str) -> io::Result<bool> {
+    let timeout = Duration::from_secs(20);
+    let client = |isolation: &str| {
+        ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("isolation.level", isolation)
+            .create::<BaseConsumer>()
+            .map_err(io::Error::other)
+    };
+    let (all, committed) = (client("read_uncommitted")?, client("read_committed")?);
+    let metadata = all
+        .fetch_metadata(Some(topic), timeout)
+        .map_err(io::Error::other)?;
+    let topic_metadata = metadata
+        .topics()
+        .first()
+        .filter(|found| !found.partitions().is_empty())
+        .ok_or_else(|| io::Error::other(format!("there is no topic {topic}")))?;
+    for partition in topic_metadata.partitions() {
+        let end = |consumer: &BaseConsumer| {
+            let ends = consumer.fetch_watermarks(topic, partition.id(), timeout);
+            ends.map(|(_, high)| high).map_err(io::Error::other)
+        };
+        if end(&committed)? < end(&all)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Everything in the committed logs of these topics.

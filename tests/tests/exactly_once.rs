@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use risiti_sim::link::{Link, LinkProfile, Stalls};
 use risiti_tests::crash::seed;
-use risiti_tests::fleet::{ClientSpec, Fleet};
+use risiti_tests::fleet::{ClientSpec, Fleet, Kind};
 use risiti_tests::gateway_process::{KillAt, ProcessSwitches};
 use risiti_tests::ledger::Verdict;
 use risiti_tests::upward::Upward;
@@ -96,6 +96,11 @@ fn g2_g3_under_20_kills_and_two_stops_of_kafka() {
             assert!(fleet.wait_acknowledged(moment, LONG));
             std::thread::sleep(Duration::from_micros(chance.u64(0..30_000)));
             gateway.kill();
+            // A kill in the middle of opening and of its first commit, too.
+            if chance.u8(0..3) == 0 {
+                let after = Duration::from_millis(chance.u64(0..150));
+                gateway.kill_while_starting(after).unwrap();
+            }
             gateway.restart().unwrap();
         }
     });
@@ -106,6 +111,30 @@ fn g2_g3_under_20_kills_and_two_stops_of_kafka() {
         kafka,
         dir,
     };
+    assert_sessions_kept(&fleet);
+    assert_exactly_once(&upward.verdict(&fleet).unwrap(), RECORDS);
+}
+
+/// Every window is full at every kill.
+#[test]
+fn g2_g3_under_kills_at_full_speed() {
+    const RECORDS: u64 = 200_000;
+    let _turn = turn();
+    let seed = seed();
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let mut upward = Upward::start(ProcessSwitches::default()).unwrap();
+    let specs = ClientSpec::mixed("c", 50, RECORDS / 50);
+    let mut fleet = Fleet::start(upward.gateway.mqtt_addr(), specs, chance.u64(..)).unwrap();
+    let mut kills = 0;
+    while fleet.acknowledged() < RECORDS * 9 / 10 {
+        let more = fleet.acknowledged() + chance.u64(1..RECORDS / 10);
+        assert!(fleet.wait_acknowledged(more.min(RECORDS * 9 / 10), LONG));
+        upward.gateway.kill();
+        upward.gateway.restart().unwrap();
+        kills += 1;
+    }
+    println!("{kills} kills");
+    assert!(fleet.wait_done(LONG), "{:?}", fleet.counts());
     assert_sessions_kept(&fleet);
     assert_exactly_once(&upward.verdict(&fleet).unwrap(), RECORDS);
 }
@@ -159,6 +188,10 @@ fn pubacks_lost(without_dedup: bool) -> (Verdict, Fleet, u64) {
     let mut specs = ClientSpec::mixed("c", 10, RECORDS / 10);
     for spec in &mut specs {
         spec.puback_lost_every = Some(50);
+        // At QoS 2 the session itself knows the identifier: no control of dedup.
+        if without_dedup && spec.kind == Kind::RawQos2 {
+            spec.kind = Kind::Raw;
+        }
     }
     let mut fleet = Fleet::start(upward.gateway.mqtt_addr(), specs, 1).unwrap();
     assert!(fleet.wait_done(LONG), "{:?}", fleet.counts());

@@ -28,12 +28,17 @@ const PACKET_BYTES_MAX: usize = 64 * 1024;
 /// What comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incoming {
-    /// A PUBACK.
-    PubAck {
+    /// A PUBACK or PUBREC.
+    Acknowledged {
         /// For this packet.
         packet_id: u16,
         /// Whether it says yes.
         success: bool,
+    },
+    /// A PUBCOMP.
+    Completed {
+        /// For this packet.
+        packet_id: u16,
     },
     /// Something else.
     Other,
@@ -103,13 +108,14 @@ impl Wire {
         Ok((wire, present))
     }
 
-    /// Writes a PUBLISH at QoS 1 to the buffer.
+    /// Writes a PUBLISH at QoS 1 or 2 to the buffer.
     ///
     /// # Errors
     /// It is too large.
     pub fn publish(
         &mut self,
         topic: &str,
+        qos: u8,
         payload: &[u8],
         packet_id: u16,
         dup: bool,
@@ -117,17 +123,28 @@ impl Wire {
         let payload = Bytes::copy_from_slice(payload);
         match self.version {
             MqttVersion::V3_1_1 => {
-                let qos = mqttbytes::QoS::AtLeastOnce;
+                let qos = mqttbytes::qos(qos).map_err(io::Error::other)?;
                 let mut publish = v4::Publish::from_bytes(topic, qos, payload);
                 (publish.pkid, publish.dup) = (packet_id, dup);
                 self.write_v4(&v4::Packet::Publish(publish))
             }
             MqttVersion::V5 => {
-                let qos = mqttbytes5::QoS::AtLeastOnce;
+                let qos = mqttbytes5::qos(qos).ok_or(io::ErrorKind::InvalidInput)?;
                 let mut publish = v5::Publish::new(topic, qos, payload, None);
                 (publish.pkid, publish.dup) = (packet_id, dup);
                 self.write_v5(&v5::Packet::Publish(publish))
             }
+        }
+    }
+
+    /// Writes a PUBREL to the buffer.
+    ///
+    /// # Errors
+    /// The codec's.
+    pub fn release(&mut self, packet_id: u16) -> io::Result<()> {
+        match self.version {
+            MqttVersion::V3_1_1 => self.write_v4(&v4::Packet::PubRel(v4::PubRel::new(packet_id))),
+            MqttVersion::V5 => self.write_v5(&v5::Packet::PubRel(v5::PubRel::new(packet_id, None))),
         }
     }
 
@@ -157,19 +174,33 @@ impl Wire {
     pub async fn next(&mut self) -> io::Result<Incoming> {
         Ok(match self.version {
             MqttVersion::V3_1_1 => match self.read_v4().await? {
-                v4::Packet::PubAck(ack) => Incoming::PubAck {
-                    packet_id: ack.pkid,
+                v4::Packet::PubAck(v4::PubAck { pkid, .. })
+                | v4::Packet::PubRec(v4::PubRec { pkid }) => Incoming::Acknowledged {
+                    packet_id: pkid,
                     success: true,
+                },
+                v4::Packet::PubComp(done) => Incoming::Completed {
+                    packet_id: done.pkid,
                 },
                 _ => Incoming::Other,
             },
             MqttVersion::V5 => match self.read_v5().await? {
-                v5::Packet::PubAck(ack) => Incoming::PubAck {
+                v5::Packet::PubAck(ack) => Incoming::Acknowledged {
                     packet_id: ack.pkid,
                     success: matches!(
                         ack.reason,
                         v5::PubAckReason::Success | v5::PubAckReason::NoMatchingSubscribers
                     ),
+                },
+                v5::Packet::PubRec(ack) => Incoming::Acknowledged {
+                    packet_id: ack.pkid,
+                    success: matches!(
+                        ack.reason,
+                        v5::PubRecReason::Success | v5::PubRecReason::NoMatchingSubscribers
+                    ),
+                },
+                v5::Packet::PubComp(done) => Incoming::Completed {
+                    packet_id: done.pkid,
                 },
                 _ => Incoming::Other,
             },
