@@ -56,9 +56,9 @@ pub async fn serve(listener: TcpListener, view: View, mut stopping: watch::Recei
 type Shared = State<Arc<View>>;
 
 async fn readyz(State(view): Shared) -> Response {
-    let status = Status::of(&view);
-    let withheld = status.journal.withheld > 0;
+    let withheld = view.journal.health().withheld.is_some();
     if withheld || view.state.health().stalled.is_some() {
+        let status = Status::of(&view);
         let text = format!("not ready\n{}\n", status.alarms.join("\n"));
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }

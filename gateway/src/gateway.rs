@@ -1,9 +1,11 @@
 //! The gateway as a whole: what is started, in which order, and how it stops.
 //!
-//! Promises: nothing listens before the store is open; at a graceful stop no
-//! new PUBLISH is taken, those taken are made durable and acknowledged, a Kafka
-//! transaction finishes or is aborted, and the store is closed last. A kill at
-//! any moment costs none of the guarantees, only time at the next start.
+//! Promises: a port that is taken is told before anything is touched, and
+//! nothing listens before the store is open; at a graceful stop no new PUBLISH is
+//! taken, those taken are made durable and acknowledged, a Kafka transaction
+//! finishes or is aborted, and the store is closed last. A kill at any moment
+//! costs none of the guarantees, only time at the next start; so a stop whose
+//! disk does not answer ends at its deadline like one.
 
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
@@ -19,6 +21,7 @@ use risiti_bridge::{
 };
 use risiti_config::{Bootstrap, Config, DEFAULT_CLUSTER, ReloadDiff};
 use risiti_store::{Journal, OpenReport, State, StoreError, StoreOptions};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -93,7 +96,9 @@ pub enum StartError {
         id: String,
     },
     /// An address can't be listened on.
-    #[error("can't listen on {addr} ({key}): {source}")]
+    #[error(
+        "can't listen on {addr} ({key}): {source}; stop what has it (`ss -ltnp` tells), or set another address"
+    )]
     Listen {
         /// Which.
         addr: SocketAddr,
@@ -144,6 +149,8 @@ impl Gateway {
     /// What is in the way, with the remedy.
     pub async fn start(config: Config, switches: Switches) -> Result<Self, StartError> {
         let lock = lock_data_dir(&config)?;
+        let mqtt = reserve(config.mqtt.listen, "mqtt.listen")?;
+        let admin = reserve(config.admin.listen, "admin.listen")?;
         let clock = switches
             .clock
             .clone()
@@ -200,22 +207,9 @@ impl Gateway {
         let forwarders = Arc::new(Mutex::new(forwarders));
 
         let (stopping, _) = watch::channel(false);
-        let mqtt =
-            listener::bind(config.mqtt.listen)
-                .await
-                .map_err(|source| StartError::Listen {
-                    addr: config.mqtt.listen,
-                    key: "mqtt.listen",
-                    source,
-                })?;
-        let admin = listener::bind(config.admin.listen)
-            .await
-            .map_err(|source| StartError::Listen {
-                addr: config.admin.listen,
-                key: "admin.listen",
-                source,
-            })?;
-        let local = |l: &tokio::net::TcpListener, wanted| l.local_addr().unwrap_or(wanted);
+        let mqtt = mqtt.listen()?;
+        let admin = admin.listen()?;
+        let local = |l: &TcpListener, wanted| l.local_addr().unwrap_or(wanted);
         let mqtt_addr = local(&mqtt, config.mqtt.listen);
         let admin_addr = local(&admin, config.admin.listen);
         let view = View {
@@ -302,12 +296,18 @@ impl Gateway {
     }
 
     /// Stops in order. What is not done by the deadline is left to the next
-    /// start, as after a kill.
+    /// start, as after a kill: PUBACKs that wait for a disk without space or
+    /// without an answer were never promised.
     pub async fn stop(self, deadline: Duration) {
         let until = tokio::time::Instant::now() + deadline;
         let _ = self.stopping.send(true);
         self.broker.end_all(Farewell::ShuttingDown);
-        while self.broker.connections() > 0 && tokio::time::Instant::now() < until {
+        let settled_by = until - limits::STOP_CLOSE.min(deadline / 2);
+        while self.broker.connections() > 0 && tokio::time::Instant::now() < settled_by {
+            if self.journal.health().withheld.is_some() {
+                tracing::warn!("PUBACKs are withheld: their clients send again after the restart");
+                break;
+            }
             tokio::time::sleep(limits::STOP_POLL).await;
         }
         let left = self.broker.connections();
@@ -323,6 +323,7 @@ impl Gateway {
             .max(limits::STOP_FORWARDER_MIN);
         let (journal, state) = (self.journal, self.state);
         let broker = self.broker;
+        let lock = self._lock;
         let stopped = tokio::task::spawn_blocking(move || {
             for (cluster, handle) in handles {
                 if !handle.stop(remaining) {
@@ -335,10 +336,37 @@ impl Gateway {
             broker.save_sessions();
             journal.close();
             state.close();
+            // No other gateway before the last byte is written.
+            drop(lock);
         });
-        if let Err(error) = stopped.await {
-            tracing::error!(%error, "closing the store failed");
+        let closed = remaining + limits::STOP_CLOSE;
+        match tokio::time::timeout(closed, stopped).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "closing the store failed"),
+            Err(_) => tracing::error!(
+                "the disk does not answer: the store is left as after a kill, nothing acknowledged is lost; check the disk"
+            ),
         }
+    }
+}
+
+/// An address that is ours, but nobody can connect yet.
+struct Reserved {
+    socket: TcpSocket,
+    addr: SocketAddr,
+    key: &'static str,
+}
+
+fn reserve(addr: SocketAddr, key: &'static str) -> Result<Reserved, StartError> {
+    let socket =
+        listener::reserve(addr).map_err(|source| StartError::Listen { addr, key, source })?;
+    Ok(Reserved { socket, addr, key })
+}
+
+impl Reserved {
+    fn listen(self) -> Result<TcpListener, StartError> {
+        let Self { socket, addr, key } = self;
+        listener::listen(socket).map_err(|source| StartError::Listen { addr, key, source })
     }
 }
 

@@ -44,6 +44,9 @@ pub const STOP_POLL: std::time::Duration = std::time::Duration::from_millis(20);
 pub const STOP_FORWARDER_MIN: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long a graceful stop may take in all. systemd kills after 90 s.
 pub const STOP_DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
+/// Part of it that closing the store keeps for itself: a checkpoint of the
+/// dedup states takes at most 5 s.
+pub const STOP_CLOSE: std::time::Duration = std::time::Duration::from_secs(6);
 /// Dead letters on one page of the admin API.
 pub const DEAD_LETTERS_PER_PAGE: usize = 100;
 

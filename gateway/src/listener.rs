@@ -10,11 +10,12 @@ use crate::broker::Broker;
 use crate::connection;
 use crate::limits;
 
-/// Binds a listener that a restart can take over at once.
+/// Takes an address that a restart can take over at once. Nobody can connect
+/// until [`listen`].
 ///
 /// # Errors
-/// The operating system's.
-pub async fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
+/// The operating system's: somebody listens there, or it is not ours.
+pub fn reserve(addr: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if addr.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
@@ -22,6 +23,14 @@ pub async fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
     };
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
+    Ok(socket)
+}
+
+/// Lets clients connect.
+///
+/// # Errors
+/// The operating system's: somebody else began to listen there meanwhile.
+pub fn listen(socket: TcpSocket) -> std::io::Result<TcpListener> {
     socket.listen(limits::LISTEN_BACKLOG)
 }
 

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use risiti_store::RecordSource;
 
 use crate::gateway::View;
+use crate::status::Status;
 
 /// The page.
 ///
@@ -218,7 +219,7 @@ fn store(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
         (
             "store_alarms",
             "Alarms in force; see the log and `risiti status`",
-            health.alarms.len() as u64,
+            Status::of(view).alarms.len() as u64,
         ),
         (
             "state_queued_batches",
@@ -248,6 +249,16 @@ fn store(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
             "journal_damaged_positions",
             "Acknowledged records known to be lost to damage",
             health.damaged_positions,
+        ),
+        (
+            "state_damaged_values",
+            "Damaged entries of the state database set aside",
+            state.damaged_values,
+        ),
+        (
+            "store_write_failures",
+            "Writes and syncs of the journal that failed and were tried again",
+            health.write_failures,
         ),
         ("journal_syncs", "Group commits", health.syncs),
         ("state_syncs", "Syncs of the state database", state.syncs),

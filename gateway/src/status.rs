@@ -82,13 +82,15 @@ impl Status {
         let state = view.state.health();
         let metrics = &view.broker.metrics;
         let end = view.journal.end();
-        let mut alarms: Vec<String> = view
-            .open_reports
-            .iter()
-            .flat_map(|r| &r.alarms)
-            .chain(&health.alarms)
-            .map(ToString::to_string)
-            .collect();
+        let mut alarms: Vec<String> = Vec::new();
+        let found_at_open = view.open_reports.iter().flat_map(|r| &r.alarms);
+        for alarm in found_at_open.chain(&health.alarms).chain(&state.damage) {
+            // What the journal met at open is in both.
+            let text = alarm.to_string();
+            if !alarms.contains(&text) {
+                alarms.push(text);
+            }
+        }
         if let Some(why) = &state.stalled {
             alarms.push(format!("session state can't be written: {why}"));
         }

@@ -5,6 +5,8 @@ pub mod crash;
 pub mod fleet;
 pub mod gateway_process;
 pub mod ledger;
+pub mod mock_kafka;
 pub mod real_kafka;
+pub mod risiti_command;
 pub mod upward;
 pub mod wire_client;

@@ -6,7 +6,7 @@
 pub enum Alarm {
     /// The disk budget is spent: PUBACKs are withheld (G8).
     #[error(
-        "the disk budget is spent ({used_bytes} of {budget_bytes} bytes): PUBACKs are withheld; check that Kafka is reachable, or raise the budget"
+        "the disk budget is spent ({used_bytes} of {budget_bytes} bytes): PUBACKs are withheld; check that Kafka is reachable, or raise store.budget_bytes"
     )]
     BudgetSpent {
         /// Taken on disk now.
@@ -16,7 +16,7 @@ pub enum Alarm {
     },
     /// The file system is nearly full: PUBACKs are withheld (G8).
     #[error(
-        "the file system has {free_bytes} bytes free, less than {free_bytes_min}: PUBACKs are withheld; free space"
+        "the file system has {free_bytes} bytes free, less than store.free_bytes_min ({free_bytes_min}): PUBACKs are withheld; free space"
     )]
     SpaceLow {
         /// Free now.

@@ -49,8 +49,10 @@ pub fn run_with(
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(file, config, log, switches, announce))?;
-    Ok(())
+    let served = runtime.block_on(serve(file, config, log, switches, announce));
+    // A thread that a dead disk holds must not hold up the end.
+    runtime.shutdown_background();
+    served
 }
 
 /// rumqttd's router logs every link at `info` and above: not our words.
@@ -112,7 +114,7 @@ async fn serve(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                notify(&[NotifyState::Reloading]);
+                notify_reloading();
                 reload_config(file, &gateway, &log);
                 notify(&[NotifyState::Ready]);
             }
@@ -133,6 +135,14 @@ async fn serve(
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// With the time that `Type=notify-reload` wants in the same message.
+fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
     }
 }
 
