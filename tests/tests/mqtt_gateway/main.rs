@@ -5,8 +5,10 @@
 //! run it as a process.
 
 mod bounds;
+mod clients;
 mod house;
 mod listener_faults;
+mod load;
 mod order;
 mod restart;
 mod sessions;
