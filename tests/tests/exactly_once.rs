@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -116,19 +118,18 @@ fn g2_g3_under_20_kills_and_two_stops_of_kafka() {
 }
 
 /// Every window is full at every kill.
-#[test]
-fn g2_g3_under_kills_at_full_speed() {
-    const RECORDS: u64 = 200_000;
-    let _turn = turn();
+fn at_full_speed(records: u64, subscribed: bool) {
     let seed = seed();
     let mut chance = fastrand::Rng::with_seed(seed);
     let mut upward = Upward::start(ProcessSwitches::default()).unwrap();
-    let specs = ClientSpec::mixed("c", 50, RECORDS / 50);
-    let mut fleet = Fleet::start(upward.gateway.mqtt_addr(), specs, chance.u64(..)).unwrap();
+    let address = upward.gateway.mqtt_addr();
+    let subscriber = subscribed.then(|| Subscriber::start(address));
+    let specs = ClientSpec::mixed("c", 50, records / 50);
+    let mut fleet = Fleet::start(address, specs, chance.u64(..)).unwrap();
     let mut kills = 0;
-    while fleet.acknowledged() < RECORDS * 9 / 10 {
-        let more = fleet.acknowledged() + chance.u64(1..RECORDS / 10);
-        assert!(fleet.wait_acknowledged(more.min(RECORDS * 9 / 10), LONG));
+    while fleet.acknowledged() < records * 9 / 10 {
+        let more = fleet.acknowledged() + chance.u64(1..records / 10);
+        assert!(fleet.wait_acknowledged(more.min(records * 9 / 10), LONG));
         upward.gateway.kill();
         upward.gateway.restart().unwrap();
         kills += 1;
@@ -136,7 +137,77 @@ fn g2_g3_under_kills_at_full_speed() {
     println!("{kills} kills");
     assert!(fleet.wait_done(LONG), "{:?}", fleet.counts());
     assert_sessions_kept(&fleet);
-    assert_exactly_once(&upward.verdict(&fleet).unwrap(), RECORDS);
+    assert_exactly_once(&upward.verdict(&fleet).unwrap(), records);
+    if let Some(subscriber) = subscriber {
+        println!("{} seen by a subscriber", subscriber.end());
+    }
+}
+
+#[test]
+fn g2_g3_under_kills_at_full_speed() {
+    let _turn = turn();
+    at_full_speed(200_000, false);
+}
+
+/// With a subscriber a record goes another way through the gateway.
+#[test]
+fn g2_g3_under_kills_with_a_subscriber_to_everything() {
+    let _turn = turn();
+    at_full_speed(50_000, true);
+}
+
+/// A client that subscribes to all records, with a persistent session.
+struct Subscriber {
+    runtime: tokio::runtime::Runtime,
+    seen: tokio::task::JoinHandle<()>,
+    count: std::sync::Arc<AtomicU64>,
+}
+
+impl Subscriber {
+    fn start(gateway: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let count = std::sync::Arc::new(AtomicU64::new(0));
+        let counter = count.clone();
+        let (subscribed, is_subscribed) = std::sync::mpsc::channel();
+        let seen = runtime.spawn(async move {
+            let mut options = rumqttc::MqttOptions::new("subscriber", "127.0.0.1", gateway.port());
+            options.set_clean_session(false);
+            let (client, mut events) = rumqttc::AsyncClient::new(options, 10);
+            for filter in ["t/+/records", "raw/#"] {
+                client
+                    .subscribe(filter, rumqttc::QoS::AtLeastOnce)
+                    .await
+                    .unwrap();
+            }
+            loop {
+                use rumqttc::{Event, Packet};
+                match events.poll().await {
+                    Ok(Event::Incoming(Packet::Publish(_))) => {
+                        counter.fetch_add(1, Relaxed);
+                    }
+                    Ok(Event::Incoming(Packet::SubAck(_))) => {
+                        let _ = subscribed.send(());
+                    }
+                    Ok(_) => {}
+                    // The gateway was killed; it comes back.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        });
+        is_subscribed.recv_timeout(LONG).unwrap();
+        is_subscribed.recv_timeout(LONG).unwrap();
+        Self {
+            runtime,
+            seen,
+            count,
+        }
+    }
+
+    fn end(self) -> u64 {
+        self.seen.abort();
+        self.runtime.shutdown_background();
+        self.count.load(Relaxed)
+    }
 }
 
 /// Kills the gateway between the commit of a batch and its knowing so, again and
