@@ -17,7 +17,19 @@ use crate::limits;
 /// once it runs).
 #[must_use]
 pub fn connection(cluster: &Cluster, bootstrap: &str, client_id: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
+    connection_over(ClientConfig::new(), cluster, bootstrap, client_id)
+}
+
+/// The same over defaults that the configuration's raw options may override.
+///
+/// Set in place, never copied: what a `ClientConfig` shows of itself has its
+/// secrets blotted out, so a copy of it can't log in.
+fn connection_over(
+    mut config: ClientConfig,
+    cluster: &Cluster,
+    bootstrap: &str,
+    client_id: &str,
+) -> ClientConfig {
     config
         .set("client.id", client_id)
         .set("socket.keepalive.enable", "true")
@@ -52,11 +64,8 @@ pub fn producer(cluster: &Cluster, bootstrap: &str, transactional_id: &str) -> C
         .set("batch.size", "262144")
         .set("linger.ms", "1")
         .set("compression.codec", compression(cluster.compression));
-    for (name, value) in connection(cluster, bootstrap, transactional_id).config_map() {
-        config.set(name, value);
-    }
+    let mut config = connection_over(config, cluster, bootstrap, transactional_id);
     config
-        .set_log_level(RDKafkaLogLevel::Critical)
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("max.in.flight.requests.per.connection", "5")
@@ -226,6 +235,29 @@ mod tests {
         let config = producer(&cluster, "a:1", "x");
         assert_eq!(config.get("message.timeout.ms"), Some("0"));
         assert_eq!(config.get("transactional.id"), None);
+    }
+
+    /// The text of a `ClientConfig` hides its secrets, and so would a copy made
+    /// from it; only the client itself tells what it was given.
+    #[test]
+    fn every_client_gets_the_credentials_themselves() {
+        let mut cluster = cluster();
+        cluster.security = Security {
+            protocol: Protocol::SaslPlaintext,
+            mechanism: Mechanism::Plain,
+            username: Some("gateway".into()),
+            password: Some(Secret::new("secret".into())),
+            ..Security::default()
+        };
+        for config in [
+            producer(&cluster, "a:1", "x"),
+            reader(&cluster, "a:1", "x", true),
+            connection(&cluster, "a:1", "x"),
+        ] {
+            let native = config.create_native_config().unwrap();
+            assert_eq!(native.get("sasl.username").unwrap(), "gateway");
+            assert_eq!(native.get("sasl.password").unwrap(), "secret");
+        }
     }
 
     #[test]

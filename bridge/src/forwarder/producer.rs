@@ -31,6 +31,7 @@ pub struct Context {
     tally: Mutex<Tally>,
     down: AtomicBool,
     last_error: Mutex<Option<String>>,
+    distrust: Mutex<Option<String>>,
 }
 
 impl Context {
@@ -72,9 +73,15 @@ impl Context {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// The cluster has answered.
+    /// The cluster is asked anew.
     pub fn set_up(&self) {
         self.down.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes what was said since the last call about credentials or certificates
+    /// that one side does not accept, in words.
+    pub fn take_distrust(&self) -> Option<String> {
+        self.distrust.lock().take()
     }
 
     /// The last error of the connection, in words.
@@ -90,10 +97,21 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let KafkaError::Global(RDKafkaErrorCode::AllBrokersDown) = error {
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.down.store(true, Ordering::Relaxed);
         } else {
             *self.last_error.lock() = Some(reason.to_owned());
+        }
+        // With TLS 1.3 a broker refuses a client's certificate only after the
+        // handshake; librdkafka then calls that a lost connection.
+        let distrust = match code {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => true,
+            Some(RDKafkaErrorCode::BrokerTransportFailure) => reason.contains("SSL routines"),
+            _ => false,
+        };
+        if distrust {
+            *self.distrust.lock() = Some(reason.to_owned());
         }
         tracing::debug!(%error, reason, "librdkafka reports");
     }

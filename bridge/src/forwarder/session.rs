@@ -451,9 +451,15 @@ impl<'a> Session<'a> {
         let metrics = Arc::clone(&self.setup.metrics);
         metrics.connected.store(false, Ordering::Relaxed);
         self.control.set_state(State::Connecting);
+        let mut distrusted = false;
         loop {
             self.go_on()?;
             self.producer.poll(Duration::ZERO);
+            // A link mends by itself, credentials don't: a person has to know.
+            if let Some(reason) = self.context.take_distrust() {
+                distrusted = true;
+                self.alarm(format!("the cluster and this gateway don't accept each other's credentials or certificates: {reason}; correct the security section of cluster {} or the user in Kafka; tried again until then", self.setup.name));
+            }
             // Cleared before asking: a loss right after the answer must stand.
             self.context.set_up();
             match self.producer.client().fetch_metadata(None, limits::CALL) {
@@ -467,6 +473,9 @@ impl<'a> Session<'a> {
             }
         }
         metrics.connected.store(true, Ordering::Relaxed);
+        if distrusted {
+            self.control.set_alarm(&self.setup.name, None);
+        }
         Ok(())
     }
 

@@ -129,5 +129,13 @@ pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 pub fn await_status(handle: &ForwarderHandle, what: &str, is_so: impl Fn(&Status) -> bool) {
-    await_that(what, || is_so(&handle.status()));
+    let until = Instant::now() + PATIENCE;
+    while !is_so(&handle.status()) {
+        let status = handle.status();
+        assert!(
+            Instant::now() < until,
+            "not within {PATIENCE:?}: {what}, but {status:?}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
