@@ -7,9 +7,11 @@
 //! The binary is `gateway_under_test` of this package, which Cargo builds before
 //! it runs the package's tests.
 
+mod launch;
+
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -20,6 +22,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 use crate::crash::Shim;
+
+pub use launch::{KillAt, ProcessSwitches};
+use launch::{binary, free_port};
 
 /// Opening a damaged or large store takes seconds here; a minute and more means
 /// that it never will.
@@ -33,50 +38,6 @@ const LOG_SHOWN_BYTES: usize = 12_000;
 
 /// Somebody else may take a free port first.
 const PORT_ATTEMPTS: u32 = 5;
-
-/// A place at which the gateway kills itself, when it comes there the nth time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KillAt {
-    /// Half of a batch was handed to Kafka.
-    InsideBatch(u64),
-    /// A batch was delivered, nothing committed.
-    AfterSend(u64),
-    /// A transaction was committed, but the forwarder does not know yet.
-    AfterCommit(u64),
-}
-
-/// What no configuration has.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ProcessSwitches {
-    /// Recognises no resend: the negative control of G2.
-    pub without_dedup: bool,
-    /// The position in a transaction of its own: the other one.
-    pub position_outside_transaction: bool,
-    /// Dies there.
-    pub kill_at: Option<KillAt>,
-}
-
-impl ProcessSwitches {
-    fn args(self) -> Vec<String> {
-        let mut args = Vec::new();
-        if self.without_dedup {
-            args.push("--without-dedup".into());
-        }
-        if self.position_outside_transaction {
-            args.push("--position-outside-transaction".into());
-        }
-        if let Some(at) = self.kill_at {
-            let (point, nth) = match at {
-                KillAt::InsideBatch(nth) => ("inside-batch", nth),
-                KillAt::AfterSend(nth) => ("after-send", nth),
-                KillAt::AfterCommit(nth) => ("after-commit", nth),
-            };
-            args.extend(["--kill-at".into(), point.into()]);
-            args.extend(["--kill-at-nth".into(), nth.to_string()]);
-        }
-        args
-    }
-}
 
 /// Where a gateway answers; its line on standard output.
 #[derive(Debug, Clone, Deserialize)]
@@ -465,35 +426,4 @@ impl Drop for GatewayProcess {
             eprintln!("the gateway's log ends so:\n{}", self.log_tail());
         }
     }
-}
-
-/// `gateway_under_test`, beside the directory of the running test.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap_or_default();
-    let deps = test.parent().unwrap_or(Path::new("."));
-    let target = deps.parent().unwrap_or(Path::new("."));
-    target.join("gateway_under_test")
-}
-
-/// A port that is free, and that no outgoing connection is given while the
-/// gateway is down: else a client that reconnects could come to hold it (it
-/// could even connect to itself).
-fn free_port() -> io::Result<u16> {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let first: u16 = range
-        .split_whitespace()
-        .next()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(32_768);
-    for _ in 0..1_000 {
-        let port = if first > 2_048 {
-            fastrand::u16(1_024..first)
-        } else {
-            0
-        };
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            return Ok(listener.local_addr()?.port());
-        }
-    }
-    Err(io::Error::other("no port is free"))
 }

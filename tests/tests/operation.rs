@@ -87,6 +87,26 @@ fn control_a_kill_leaves_a_transaction_open() {
 }
 
 #[test]
+fn a_graceful_stop_needs_no_kafka() {
+    const RECORDS_ALL: u64 = 40_000;
+    let _turn = turn();
+    let mut upward = Upward::start(ProcessSwitches::default()).unwrap();
+    let specs = ClientSpec::mixed("c", 20, RECORDS_ALL / 20);
+    let mut fleet = Fleet::start(upward.gateway.mqtt_addr(), specs, 1).unwrap();
+    assert!(fleet.wait_acknowledged(RECORDS_ALL / 4, LONG));
+    // In the middle of a transaction, most likely.
+    upward.kafka.kill();
+    assert!(fleet.wait_acknowledged(RECORDS_ALL / 2, LONG));
+    assert!(upward.gateway.terminate().unwrap().success());
+    upward.gateway.restart().unwrap();
+    assert!(fleet.wait_done(LONG), "{:?}", fleet.counts());
+    assert!(upward.gateway.terminate().unwrap().success());
+    upward.gateway.restart().unwrap();
+    upward.kafka.start_again().unwrap();
+    assert_exactly_once(&upward.verdict(&fleet).unwrap(), RECORDS_ALL);
+}
+
+#[test]
 fn routes_change_under_load_between_two_records_of_a_client() {
     const RECORDS_ALL: u64 = 30_000;
     const NEW_RAW: &str = "plant.raw.new";
