@@ -97,19 +97,18 @@ impl Gateway {
         machine::process_cpu(self.child.id())
     }
 
-    /// Durable records that are not in Kafka yet, and all that ever came.
+    /// What it tells about itself.
     ///
     /// # Errors
     /// It does not answer.
-    pub fn backlog(&self) -> io::Result<(u64, u64)> {
+    pub fn status(&self) -> io::Result<Status> {
         let url = format!("{}/v1/status", self.admin);
         let mut answer = self.http.get(&url).call().map_err(io::Error::other)?;
         let status: Status = answer.body_mut().read_json().map_err(io::Error::other)?;
         for alarm in &status.alarms {
             eprintln!("alarm of the gateway: {alarm}");
         }
-        let backlog = status.clusters.iter().map(|cluster| cluster.backlog).sum();
-        Ok((backlog, status.records))
+        Ok(status)
     }
 
     /// Waits until Kafka has all; how many records waited, and how long it took.
@@ -118,7 +117,11 @@ impl Gateway {
     /// It takes longer than [`limits::DRAIN`].
     pub fn drain(&self) -> io::Result<(u64, Duration)> {
         let began = Instant::now();
-        let (first, _) = self.backlog()?;
+        let backlog = || -> io::Result<u64> {
+            let clusters = self.status()?.clusters;
+            Ok(clusters.iter().map(|cluster| cluster.backlog).sum())
+        };
+        let first = backlog()?;
         let mut left = first;
         while left > 0 {
             if began.elapsed() > limits::DRAIN {
@@ -127,7 +130,7 @@ impl Gateway {
                 )));
             }
             std::thread::sleep(limits::ASK_AGAIN);
-            (left, _) = self.backlog()?;
+            left = backlog()?;
         }
         Ok((first, began.elapsed()))
     }

@@ -168,6 +168,9 @@ impl Load {
             }
         }
         sample.acks = sample.latencies.len() as u64;
+        sample.published = (self.clients.iter())
+            .map(|client| client.publish.count())
+            .sum();
         if let (Some(before), Some(after)) = (cpu_at_start, cpu_at_end) {
             sample.generator_cpu = after.0.saturating_sub(before.0);
             sample.server_cpu = Some(after.1.saturating_sub(before.1));
@@ -292,6 +295,10 @@ mod tests {
         let sample = run(broker(|id| id)).unwrap();
         assert!(sample.acks > 0);
         assert_eq!(sample.acks, sample.latencies.len() as u64);
+        assert!(
+            sample.published >= sample.acks + 3,
+            "the warm-up's first window"
+        );
     }
 
     #[test]

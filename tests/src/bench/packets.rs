@@ -53,6 +53,12 @@ impl Publish {
         }
     }
 
+    /// How many there were so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counter
+    }
+
     /// Appends the next one to `out`.
     pub fn append(&mut self, packet_id: u16, out: &mut Vec<u8>) {
         self.counter += 1;

@@ -9,6 +9,8 @@ use serde::Serialize;
 pub struct Sample {
     /// Acknowledged while it was measured.
     pub acks: u64,
+    /// All that was published and acknowledged, warm-up and end included.
+    pub published: u64,
     /// How long it was measured.
     pub elapsed: Duration,
     /// From the write of a PUBLISH to the read of its PUBACK, in units of 100 ns.
@@ -98,6 +100,7 @@ mod tests {
     fn figures_are_rate_quantiles_and_cost() {
         let figures = Figures::of(Sample {
             acks: 1_000,
+            published: 1_500,
             elapsed: Duration::from_secs(2),
             latencies: (0..=100).rev().map(|ms| ms * 10_000).collect(),
             generator_cpu: Duration::from_secs(1),
