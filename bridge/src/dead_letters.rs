@@ -282,6 +282,11 @@ impl DeadLetters {
         })
     }
 
+    /// The database they are in.
+    pub(crate) fn store(&self) -> Arc<dyn DeadLetterStore> {
+        Arc::clone(&self.store)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -9,6 +9,7 @@
 pub mod client;
 pub mod dead_letters;
 pub mod embedded;
+pub mod epochs;
 pub mod error;
 pub mod forwarder;
 pub mod headers;
@@ -22,7 +23,8 @@ pub mod topics;
 
 pub use dead_letters::{DeadLetter, DeadLetterStore, DeadLetters, Reason};
 pub use embedded::EmbeddedCluster;
+pub use epochs::SharedRoutes;
 pub use error::BridgeError;
 pub use forwarder::{Forwarder, ForwarderHandle, ForwarderSetup, Options, State, Status};
 pub use metrics::ForwarderMetrics;
-pub use route::{Compiled, Routes, SharedRoutes};
+pub use route::{Compiled, Routes};

@@ -69,6 +69,10 @@ pub const DEAD_LETTERS_PAGE: usize = 256;
 /// an older one. When there are more, the two oldest become one.
 pub const ROUTE_EPOCHS_MAX: usize = 32;
 
+/// How long the forwarders of one process may take to start, one after the
+/// other: until then no cluster is called missing.
+pub const CLUSTERS_START: Duration = Duration::from_secs(2);
+
 /// Longest header value taken over from an MQTT property; what is longer is cut
 /// off the record's headers (its payload is never touched).
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;

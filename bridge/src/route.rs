@@ -1,17 +1,11 @@
 //! Which record goes where: MQTT topic filters, compiled.
 //!
-//! Promises: the first route that matches wins; a table that is reloaded while
-//! records wait applies from a position on, so that each record is judged by the
-//! same table in every forwarder and none falls between two clusters. Never: a
-//! filter or topic checked here (the configuration's reader did that).
+//! Promises: the first route that matches wins. Never: a filter or topic checked
+//! here (the configuration's reader did that).
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use risiti_config::{Format, Key, Route, Terminals};
-use risiti_store::Position;
-
-use crate::limits;
 
 /// A route, ready to be matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +93,7 @@ impl Compiled {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Routes {
     routes: Vec<Arc<Compiled>>,
+    terminal_level: usize,
 }
 
 impl Routes {
@@ -110,12 +105,28 @@ impl Routes {
             .split('/')
             .position(|level| level == "{id}")
             .unwrap_or(0);
+        Self::at_level(routes, terminal_level)
+    }
+
+    /// Compiles routes of which the terminal's level is known.
+    pub(crate) fn at_level(routes: &[Route], terminal_level: usize) -> Self {
         Self {
+            terminal_level,
             routes: routes
                 .iter()
                 .map(|route| Arc::new(Compiled::new(route, terminal_level)))
                 .collect(),
         }
+    }
+
+    /// Index of the topic level that is the terminal's id.
+    pub(crate) fn terminal_level(&self) -> usize {
+        self.terminal_level
+    }
+
+    /// The routes as configured, in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter().map(|compiled| &compiled.route)
     }
 
     /// The first route whose filter matches.
@@ -136,65 +147,6 @@ impl Routes {
         topics.sort_unstable();
         topics.dedup();
         topics
-    }
-}
-
-/// A table and the position from which it applies.
-type Epoch = (Position, Arc<Routes>);
-
-/// The routing tables in force, each from a position on.
-///
-/// A record that was accepted under one table is forwarded under that table even
-/// if it is read after a reload: otherwise a route that moves from one cluster to
-/// another would lose what one forwarder has passed and the other has not.
-/// A restart knows only the newest table: drain the journal before a route that
-/// already carries records is moved to another cluster by a restart.
-#[derive(Debug)]
-pub struct SharedRoutes {
-    epochs: RwLock<Arc<Vec<Epoch>>>,
-}
-
-impl SharedRoutes {
-    /// This table, for every position.
-    #[must_use]
-    pub fn new(routes: Routes) -> Self {
-        Self {
-            epochs: RwLock::new(Arc::new(vec![(0, Arc::new(routes))])),
-        }
-    }
-
-    /// Puts a table in force from a position on: the journal's end at the time.
-    pub fn replace(&self, routes: Routes, from: Position) {
-        let mut epochs = self.epochs.write();
-        let mut next: Vec<_> = epochs
-            .iter()
-            .filter(|(at, _)| *at < from)
-            .cloned()
-            .collect();
-        next.push((from, Arc::new(routes)));
-        if next.len() > limits::ROUTE_EPOCHS_MAX {
-            next.remove(1);
-        }
-        *epochs = Arc::new(next);
-    }
-
-    /// The table for a position, and the position at which the next one begins.
-    #[must_use]
-    pub fn at(&self, position: Position) -> (Arc<Routes>, Option<Position>) {
-        let epochs = Arc::clone(&self.epochs.read());
-        let index = epochs
-            .partition_point(|(from, _)| *from <= position)
-            .saturating_sub(1);
-        (
-            Arc::clone(&epochs[index].1),
-            epochs.get(index + 1).map(|(from, _)| *from),
-        )
-    }
-
-    /// The newest table.
-    #[must_use]
-    pub fn newest(&self) -> Arc<Routes> {
-        self.at(Position::MAX).0
     }
 }
 
@@ -269,30 +221,5 @@ mod tests {
         assert_eq!(name("t/1/records").as_deref(), Some("records"));
         assert_eq!(name("x").as_deref(), Some("all"));
         assert_eq!(name("$SYS/x"), None);
-    }
-
-    #[test]
-    fn a_reloaded_table_applies_from_its_position_on() {
-        let table = |filter| Routes::new(&[route(filter, Key::Topic)], &Terminals::default());
-        let shared = SharedRoutes::new(table("a"));
-        shared.replace(table("b"), 10);
-        shared.replace(table("c"), 20);
-        let found = |position, topic| {
-            let (routes, until) = shared.at(position);
-            (routes.find(topic).is_some(), until)
-        };
-        assert_eq!(found(9, "a"), (true, Some(10)));
-        assert_eq!(found(10, "b"), (true, Some(20)));
-        assert_eq!(found(19, "a"), (false, Some(20)));
-        assert_eq!(found(20, "c"), (true, None));
-    }
-
-    #[test]
-    fn reloads_without_end_stay_bounded() {
-        let shared = SharedRoutes::new(Routes::default());
-        for position in 1..1000 {
-            shared.replace(Routes::default(), position);
-        }
-        assert!(shared.epochs.read().len() <= limits::ROUTE_EPOCHS_MAX);
     }
 }

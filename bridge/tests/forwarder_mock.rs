@@ -235,6 +235,87 @@ fn a_second_cluster_takes_its_routes_and_passes_the_others_over() {
     assert!(forwarder.stop(Duration::from_secs(10)));
 }
 
+fn raw_route(cluster: &str, filter: &str) -> Route {
+    Route {
+        name: format!("{cluster}-{}", filter.trim_end_matches("/#")),
+        filter: filter.into(),
+        cluster: cluster.into(),
+        topic: "raw".into(),
+        key: Key::Topic,
+        format: risiti_config::Format::Raw,
+    }
+}
+
+fn table(routes: &[Route]) -> Arc<risiti_bridge::SharedRoutes> {
+    let routes = risiti_bridge::Routes::new(routes, &Terminals::default());
+    Arc::new(risiti_bridge::SharedRoutes::new(routes))
+}
+
+fn raw(house: &House, topic: &str) {
+    let mut record = record(1, 1, b"x");
+    record.topic = topic.to_owned().into();
+    house.source.append(record);
+}
+
+#[test]
+fn a_route_moved_to_another_cluster_by_a_restart_loses_nothing_that_waits() {
+    let clusters = [
+        Arc::new(EmbeddedCluster::start().unwrap()),
+        Arc::new(EmbeddedCluster::start().unwrap()),
+    ];
+    let mut house = House::embedded(&clusters[0]);
+    house.setup.routes = table(&[raw_route("default", "a/#"), raw_route("other", "b/#")]);
+    let mut other = house.setup.clone();
+    other.name = "other".into();
+    other.embedded = Some(Arc::clone(&clusters[1]));
+    // The other cluster is past ten records that wait for the default one.
+    let forwarder = risiti_bridge::Forwarder::start(other.clone()).unwrap();
+    for _ in 0..10 {
+        raw(&house, "a/1");
+    }
+    raw(&house, "b/1");
+    await_that("passed", || house.source.released("other") == 12);
+    assert!(forwarder.stop(Duration::from_secs(10)));
+
+    house.setup.routes = table(&[raw_route("other", "a/#"), raw_route("other", "b/#")]);
+    other.routes = Arc::clone(&house.setup.routes);
+    let forwarders = [
+        house.start(),
+        risiti_bridge::Forwarder::start(other).unwrap(),
+    ];
+    raw(&house, "a/1");
+    house.await_drained();
+    await_that("both", || house.source.released("other") == 13);
+    assert_eq!(read(clusters[0].bootstrap(), "raw").len(), 10);
+    assert_eq!(read(clusters[1].bootstrap(), "raw").len(), 2);
+    assert_eq!(house.dead.count(), 0);
+    for forwarder in forwarders {
+        assert!(forwarder.stop(Duration::from_secs(10)));
+    }
+}
+
+#[test]
+fn what_waits_for_a_cluster_that_a_restart_took_away_is_kept_as_dead_letters() {
+    let cluster = Arc::new(EmbeddedCluster::start().unwrap());
+    let mut house = House::embedded(&cluster);
+    house.setup.routes = table(&[raw_route("other", "b/#"), raw_route("default", "a/#")]);
+    let forwarder = house.start();
+    raw(&house, "a/1");
+    house.await_drained();
+    assert!(forwarder.stop(Duration::from_secs(10)));
+    raw(&house, "b/1");
+    house.setup.routes = table(&[raw_route("default", "b/#"), raw_route("default", "a/#")]);
+    let forwarder = house.start();
+    house.await_drained();
+    let letters = house.dead.list(None, 10).unwrap();
+    assert_eq!(letters.len(), 1);
+    assert!(
+        letters[0].reason.text.contains("cluster other"),
+        "{letters:?}"
+    );
+    assert!(forwarder.stop(Duration::from_secs(10)));
+}
+
 #[test]
 fn full_dead_letters_make_it_wait_and_room_lets_it_go_on() {
     let cluster = Arc::new(EmbeddedCluster::start().unwrap());

@@ -52,17 +52,21 @@ pub struct Plan {
 
 impl Plan {
     /// Judges each record by the routing table, up to the position `until` at
-    /// which another table begins. `settled` need no sending any more. A record
-    /// without any route is the default cluster's to keep.
+    /// which another table begins. `settled` need no sending any more.
+    ///
+    /// What no cluster takes is one forwarder's to keep: that one is given the
+    /// clusters there are. A former table may name one that there is no more.
     #[must_use]
     pub fn new(
         batch: ReadBatch,
         routes: &Routes,
         until: Option<Position>,
         cluster: &str,
-        is_default: bool,
+        clusters: Option<&BTreeSet<String>>,
         settled: &BTreeSet<Position>,
     ) -> Self {
+        // The newest table names clusters of this configuration.
+        let former = until.is_some();
         let until = until.unwrap_or(Position::MAX);
         let mut plan = Self {
             next: batch.next.min(until),
@@ -75,15 +79,33 @@ impl Plan {
             if settled.contains(&record.position) {
                 continue;
             }
-            plan.judge(record, routes, cluster, is_default);
+            plan.judge(record, routes, cluster, clusters, former);
         }
         plan
     }
 
-    fn judge(&mut self, record: Record, routes: &Routes, cluster: &str, is_default: bool) {
+    fn judge(
+        &mut self,
+        record: Record,
+        routes: &Routes,
+        cluster: &str,
+        clusters: Option<&BTreeSet<String>>,
+        former: bool,
+    ) {
         let topic = std::str::from_utf8(&record.record.topic).ok();
         match topic.and_then(|topic| routes.find(topic).map(|route| (topic, route))) {
-            Some((_, route)) if route.route.cluster != cluster => self.skipped += 1,
+            Some((_, route)) if route.route.cluster != cluster => {
+                let known = clusters.filter(|_| former);
+                if known.is_some_and(|known| !known.contains(&route.route.cluster)) {
+                    self.unroutable.push(Unroutable {
+                        text: format!("it was accepted for cluster {}, which the configuration has no more; name it again, or requeue to send it by the routes of now", route.route.cluster),
+                        route: Some(Arc::clone(route)),
+                        record,
+                    });
+                } else {
+                    self.skipped += 1;
+                }
+            }
             Some((topic, route)) => match route.key(topic, &record.record.client_id) {
                 Some(key) => self.sends.push(Outgoing {
                     key: key.to_vec(),
@@ -96,7 +118,7 @@ impl Plan {
                     record,
                 }),
             },
-            None if is_default => self.unroutable.push(Unroutable {
+            None if clusters.is_some() => self.unroutable.push(Unroutable {
                 record,
                 route: None,
                 text: "no route matches its topic; add one and requeue".into(),
@@ -320,12 +342,13 @@ mod tests {
     }
 
     fn plan(topics: &[&'static str], cluster: &str, settled: &[Position]) -> Plan {
+        let known = ["default".to_owned(), "other".to_owned()].into();
         Plan::new(
             batch(topics),
             &routes(),
             None,
             cluster,
-            cluster == "default",
+            (cluster == "default").then_some(&known),
             &settled.iter().copied().collect(),
         )
     }
@@ -354,6 +377,24 @@ mod tests {
     }
 
     #[test]
+    fn a_record_for_a_cluster_that_is_no_more_is_kept() {
+        let known = ["default".to_owned()].into();
+        let plan = Plan::new(
+            batch(&["a/1", "b/1"]),
+            &routes(),
+            Some(3),
+            "default",
+            Some(&known),
+            &BTreeSet::new(),
+        );
+        assert_eq!(
+            positions(plan.unroutable.iter().map(|none| &none.record)),
+            [2]
+        );
+        assert!(plan.unroutable[0].text.contains("cluster other"));
+    }
+
+    #[test]
     fn what_is_settled_is_not_sent_again() {
         let plan = plan(&["a/1", "a/2", "a/3"], "default", &[2]);
         assert_eq!(
@@ -369,7 +410,7 @@ mod tests {
             &routes(),
             Some(3),
             "default",
-            true,
+            Some(&BTreeSet::new()),
             &BTreeSet::new(),
         );
         assert_eq!(

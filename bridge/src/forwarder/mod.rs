@@ -25,8 +25,8 @@ use risiti_store::{Position, RecordSource};
 
 use crate::dead_letters::DeadLetters;
 use crate::embedded::EmbeddedCluster;
+use crate::epochs::SharedRoutes;
 use crate::metrics::ForwarderMetrics;
-use crate::route::SharedRoutes;
 
 /// A place at which a test may end the forwarder as a power cut would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,10 +128,18 @@ pub struct Forwarder;
 
 impl Forwarder {
     /// Starts the thread. It needs no cluster to start, nor ever to be there.
+    /// To be called before anything is accepted under the routes of the setup:
+    /// what the journal holds goes by the routes it was accepted under.
     ///
     /// # Errors
-    /// The operating system gave no thread.
+    /// The operating system gave no thread, or the former routes can't be read
+    /// from the disk.
     pub fn start(setup: ForwarderSetup) -> std::io::Result<ForwarderHandle> {
+        setup
+            .routes
+            .keep_in(setup.dead.store(), Arc::clone(&setup.source))
+            .map_err(std::io::Error::other)?;
+        setup.routes.serve(&setup.name);
         let control = Arc::new(Control::default());
         let metrics = Arc::clone(&setup.metrics);
         let inner = Arc::clone(&control);

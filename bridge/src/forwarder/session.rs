@@ -123,6 +123,7 @@ pub(super) struct Session<'a> {
     pub(super) provenance: Provenance,
     pub(super) position_key: String,
     bootstrap: String,
+    begun: Instant,
     /// The next position to send.
     next: Position,
     /// The next position as Kafka has it.
@@ -166,6 +167,7 @@ impl<'a> Session<'a> {
             provenance: Provenance::new(&setup.gateway_id, journal_id),
             position_key: position::key(&setup.gateway_id, &setup.name, journal_id),
             bootstrap,
+            begun: Instant::now(),
             next: 0,
             saved: 0,
             saved_at: Instant::now(),
@@ -278,16 +280,31 @@ impl<'a> Session<'a> {
             }
             ForwarderMetrics::add(&self.setup.metrics.damaged, batch.damaged);
             let (routes, until) = self.setup.routes.at(self.next);
+            let keeps = self.setup.name == DEFAULT_CLUSTER;
+            if keeps && until.is_some() {
+                self.await_clusters()?;
+            }
+            let clusters = self.setup.routes.clusters();
             let plan = Plan::new(
                 batch,
                 &routes,
                 until,
                 &self.setup.name,
-                self.setup.name == DEFAULT_CLUSTER,
+                keeps.then_some(&*clusters),
                 &self.settled,
             );
             self.carry_out(&plan, life)?;
         }
+    }
+
+    /// Before a former table is asked which cluster is no more: lets the others
+    /// of this process start.
+    fn await_clusters(&self) -> Result<(), End> {
+        while self.begun.elapsed() < limits::CLUSTERS_START {
+            self.go_on()?;
+            self.control.pause(limits::BACKOFF_MIN);
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, plan: &Plan, life: &mut Life) -> Result<(), End> {
@@ -406,6 +423,7 @@ impl<'a> Session<'a> {
         if self.next != self.saved && self.saved_at.elapsed() >= limits::UNSAVED_POSITION_AGE {
             return self.save_position(life);
         }
+        self.setup.routes.save_if_needed();
         self.control.set_state(State::CaughtUp);
         self.publish_position();
         self.setup.source.wait(self.next, limits::IDLE_WAIT);
@@ -483,7 +501,7 @@ impl<'a> Session<'a> {
     /// `true` if there were any to create.
     fn ensure_topics(&mut self) -> Result<bool, End> {
         let routes = self.setup.routes.newest();
-        let mut wanted = routes.topics(&self.setup.name);
+        let mut wanted = self.setup.routes.topics(&self.setup.name);
         wanted.push(self.setup.cluster.positions_topic.clone());
         self.routes_seen = Some(routes);
         if !self.setup.cluster.create_topics {
