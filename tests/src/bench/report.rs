@@ -40,6 +40,11 @@ pub struct Row {
     pub to_mosquitto: f64,
     /// Gateway's PUBACK/s to the bare loop's records/s: the same.
     pub to_bare: f64,
+    /// Least and greatest of the rounds' ratios to mosquitto: if they are far
+    /// apart, the machine was too busy for the median to mean much.
+    pub to_mosquitto_range: [f64; 2],
+    /// The same to the bare loop.
+    pub to_bare_range: [f64; 2],
     /// The rounds themselves.
     pub rounds: Vec<Round>,
 }
@@ -51,22 +56,32 @@ impl Row {
         let figures = |pick: fn(&Round) -> Figures| {
             Figures::medians(&rounds.iter().map(pick).collect::<Vec<_>>())
         };
-        let ratio = |to: fn(&Round) -> Figures| {
+        let ratios = |to: fn(&Round) -> Figures| -> Vec<f64> {
             let ratios = rounds
                 .iter()
                 .map(|round| round.gateway.acks_per_s / to(round).acks_per_s);
-            median(ratios.collect())
+            ratios.collect()
         };
+        let (to_mosquitto, to_bare) = (ratios(|round| round.mosquitto), ratios(|round| round.bare));
         Self {
             cell,
             gateway: figures(|round| round.gateway),
             mosquitto: figures(|round| round.mosquitto),
             bare: figures(|round| round.bare),
-            to_mosquitto: ratio(|round| round.mosquitto),
-            to_bare: ratio(|round| round.bare),
+            to_mosquitto_range: range(&to_mosquitto),
+            to_bare_range: range(&to_bare),
+            to_mosquitto: median(to_mosquitto),
+            to_bare: median(to_bare),
             rounds,
         }
     }
+}
+
+fn range(values: &[f64]) -> [f64; 2] {
+    [
+        values.iter().copied().fold(f64::INFINITY, f64::min),
+        values.iter().copied().fold(0.0, f64::max),
+    ]
 }
 
 /// All of a run.
@@ -124,7 +139,7 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::from(
-            "clients window | gateway/mosquitto gateway/bare | gateway: PUBACK/s  p50 ms  p99 ms  cpu µs | mosquitto: PUBACK/s  p50 ms  p99 ms  cpu µs | bare: records/s  p50 ms  p99 ms\n",
+            "clients window |  gateway/mosquitto (range)       gateway/bare (range) | gateway: PUBACK/s  p50 ms  p99 ms  cpu µs | mosquitto: PUBACK/s  p50 ms  p99 ms  cpu µs | bare: records/s  p50 ms  p99 ms\n",
         );
         for row in &self.rows {
             let cpu = |figures: &Figures| {
@@ -136,11 +151,15 @@ impl Report {
             // Writing to a String can't fail.
             let _ = writeln!(
                 text,
-                "{:7} {:6} | {:17.2} {:12.2} | {:17.0} {:7.2} {:7.2} {:>7} | {:19.0} {:7.2} {:7.2} {:>7} | {:15.0} {:7.2} {:7.2}{}",
+                "{:7} {:6} | {:8.2} ({:5.2} to {:5.2}) {:8.2} ({:5.2} to {:5.2}) | {:17.0} {:7.2} {:7.2} {:>7} | {:19.0} {:7.2} {:7.2} {:>7} | {:15.0} {:7.2} {:7.2}{}",
                 row.cell.clients,
                 row.cell.window,
                 row.to_mosquitto,
+                row.to_mosquitto_range[0],
+                row.to_mosquitto_range[1],
                 row.to_bare,
+                row.to_bare_range[0],
+                row.to_bare_range[1],
                 g.acks_per_s,
                 g.p50_ms,
                 g.p99_ms,
@@ -201,6 +220,7 @@ mod tests {
         };
         let row = Row::of(cell, rounds);
         assert_eq!((row.to_mosquitto, row.to_bare), (0.5, 0.5));
+        assert_eq!(row.to_mosquitto_range, [0.5, 0.6]);
         assert_eq!(row.gateway.acks_per_s, 50.0);
     }
 }
