@@ -138,14 +138,21 @@ impl Shell {
             }
             // Writing may have made room for deliveries, or ended it all.
             self.work().await;
-            if self.over.is_some() {
+            if let Some(closed) = &self.over {
+                let ours = !matches!(
+                    closed.cause,
+                    CloseCause::ClientDisconnected(_) | CloseCause::TransportLost
+                );
                 self.drain(&stream).await;
-                break;
+                self.end();
+                if ours {
+                    linger(&stream).await;
+                }
+                return;
             }
             self.connection.release_spare_memory();
             self.wait(&stream).await;
         }
-        self.end();
     }
 
     /// Does all that can be done without waiting for the network or the disk.
@@ -377,7 +384,6 @@ impl Shell {
             Event::Acked { packet_id, .. } => {
                 if let Some(seat) = &self.seat {
                     self.broker.delivered(seat, packet_id);
-                    seat.session.made_room();
                 }
             }
             Event::Received { packet_id } => {
@@ -538,7 +544,6 @@ impl Shell {
                     return;
                 }
             }
-            seat.session.made_room();
         }
     }
 
@@ -723,5 +728,30 @@ mod tests {
         }
         writer.await.unwrap();
         assert!(received == sent);
+    }
+}
+
+/// Lets a client read why it is closed: closing a socket while it still sends
+/// would reset the connection, and the reason would be lost on the way.
+async fn linger(stream: &TcpStream) {
+    if rustix::net::shutdown(stream, rustix::net::Shutdown::Write).is_err() {
+        return;
+    }
+    let give_up = Instant::now() + limits::LAST_WRITE;
+    loop {
+        tokio::select! {
+            readable = stream.readable() => {
+                let read = readable.and_then(|()| {
+                    READ.with_borrow_mut(|buffer| stream.try_read(buffer))
+                });
+                match read {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+            () = sleep_until(give_up) => return,
+        }
     }
 }

@@ -6,10 +6,28 @@ pub const FANOUT_QUEUE: usize = 1_024;
 /// Live subscribers with a router link. At about 41 KiB a link this is 164 MB
 /// at the very worst; further ones are refused with "quota exceeded".
 pub const FANOUT_LINKS_MAX: usize = 4_000;
-/// A segment of the router's per-filter log: small, because it is a cache.
-pub const FANOUT_SEGMENT_BYTES: usize = 64 * 1024;
-/// Segments the router keeps a filter: what a live subscriber may lag behind.
-pub const FANOUT_SEGMENTS: usize = 8;
+/// Filters that live sessions subscribe to: each costs the router some 6 KiB for
+/// its topic and at most 60 KiB of what it last published there.
+pub const FANOUT_FILTERS_MAX: u64 = 8_192;
+/// A segment of the router's log of a topic: small, because it is a cache. So
+/// many bytes are published before every reader has taken them.
+pub const FANOUT_SEGMENT_BYTES: usize = 4 * 1024;
+/// Segments of a topic: the one that fills and the one before, so that what is
+/// not taken yet is never dropped.
+pub const FANOUT_SEGMENTS: usize = 2;
+/// So many publications before every reader has taken them: enough that waiting
+/// for the readers' turns is not what costs most.
+pub const FANOUT_UNTAKEN_MAX: usize = 32;
+/// After that a reader is given up for this time. Readers wait for nothing but
+/// their turn, so it is a fault of the router's.
+pub const FANOUT_TAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+/// How often a reader is looked at that does not wake the fan-out.
+pub const FANOUT_TAKE_POLL: std::time::Duration = std::time::Duration::from_millis(20);
+/// Deliveries that wait for one live session: those of a subscriber that is
+/// slower than what it subscribed to. As many as mosquitto keeps.
+pub const LIVE_WAITING_MAX: usize = 1_000;
+/// Bytes of them. Messages are shared between the sessions that wait for them.
+pub const LIVE_WAITING_BYTES_MAX: usize = 512 * 1024;
 /// Deliveries of one session that wait in memory; more stay in the store. A
 /// few windows of the usual receive maximum.
 pub const SESSION_WAITING_MAX: usize = 256;

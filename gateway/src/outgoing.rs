@@ -138,11 +138,19 @@ impl Outgoing {
         self.next
     }
 
-    /// Whether `bytes` more would pass the bound for memory.
+    /// Whether `bytes` more would pass the bound for memory of what is in the
+    /// store as well.
     fn is_full(&self, bytes: usize) -> bool {
         self.waiting.len() >= limits::SESSION_WAITING_MAX
             || (!self.waiting.is_empty()
                 && self.waiting_bytes + bytes > limits::SESSION_WAITING_BYTES_MAX)
+    }
+
+    /// Whether one more of `bytes` that is nowhere else would pass its bound.
+    fn is_full_of_live(&self, bytes: usize) -> bool {
+        self.waiting.len() >= limits::LIVE_WAITING_MAX
+            || (!self.waiting.is_empty()
+                && self.waiting_bytes + bytes > limits::LIVE_WAITING_BYTES_MAX)
     }
 
     /// Offers a delivery of a persistent session that is in the store now.
@@ -158,7 +166,7 @@ impl Outgoing {
     /// Offers a delivery that exists in memory only: QoS 0, or of a clean
     /// session. False if there is no room.
     pub fn push(&mut self, queued: Queued) -> bool {
-        if self.is_full(queued.message.payload.len()) {
+        if self.is_full_of_live(queued.message.payload.len()) {
             return false;
         }
         self.take_in(queued);

@@ -12,7 +12,6 @@ use bytestring::ByteString;
 use parking_lot::{Mutex, MutexGuard};
 use risiti_mqtt::topics::filter_matches;
 use risiti_mqtt::{Message, Qos, Subscription, Will};
-use tokio::sync::Notify;
 
 use crate::fanout::{FilterNumber, LiveSubscriber};
 use crate::mailbox::Mailbox;
@@ -32,7 +31,6 @@ pub struct Session {
     /// Whether it outlives its connection, and so has rows in the store.
     pub persistent: bool,
     state: Mutex<SessionState>,
-    room: Notify,
     /// Messages it published that wait for the store on their way to subscribers.
     publishing: AtomicUsize,
 }
@@ -90,7 +88,6 @@ impl Session {
                 linked: false,
                 ended: false,
             }),
-            room: Notify::new(),
             publishing: AtomicUsize::new(0),
         }
     }
@@ -114,14 +111,15 @@ impl Session {
     pub fn lock(&self) -> MutexGuard<'_, SessionState> {
         self.state.lock()
     }
-
-    /// Tells a waiting link that there may be room in the queue.
-    pub fn made_room(&self) {
-        self.room.notify_one();
-    }
 }
 
 impl SessionState {
+    /// Whether it is offline for as long as it may be.
+    pub fn has_expired(&self, now_ms: u64) -> bool {
+        self.disconnected_ms
+            .is_some_and(|since_ms| now_ms >= since_ms + u64::from(self.expiry_s) * 1000)
+    }
+
     /// A delivery is owed no longer.
     pub fn forgive(&mut self, bytes: usize) {
         self.owed = self.owed.saturating_sub(1);
@@ -203,9 +201,6 @@ impl LiveSubscriber for Session {
         if state.mailbox.is_none() || state.ended {
             return true;
         }
-        if !state.outgoing.has_room() {
-            return false;
-        }
         let Some(live) = LiveEnvelope::decode(envelope) else {
             return true;
         };
@@ -227,12 +222,8 @@ impl LiveSubscriber for Session {
         if queued.qos != Qos::AtMostOnce {
             queued.sequence = state.outgoing.assign();
         }
-        state.outgoing.push(queued);
+        let has_room = state.outgoing.push(queued);
         state.wake();
-        true
-    }
-
-    async fn room(&self) {
-        self.room.notified().await;
+        has_room
     }
 }

@@ -72,9 +72,10 @@ impl Broker {
             }
             // A session ends with its connection unless it is persistent; a
             // clean start ends any (MQTT-3.1.2-4).
+            let now_ms = self.now_ms();
             let resumed = old
                 .as_ref()
-                .filter(|s| s.persistent && !request.clean_start)
+                .filter(|s| s.persistent && !request.clean_start && !s.lock().has_expired(now_ms))
                 .cloned();
             if let (Some(old), None) = (&old, &resumed) {
                 self.end_session(&mut sessions, old, &mut batch);
@@ -172,7 +173,6 @@ impl Broker {
             self.metrics.taken_over.fetch_add(1, Ordering::Relaxed);
             mailbox.end(Farewell::TakenOver);
         }
-        session.made_room();
     }
 
     /// A connection is over.
@@ -197,7 +197,6 @@ impl Broker {
                     state.expiry_s = expiry_s.min(self.limits().session_expiry_s_max);
                 }
             }
-            session.made_room();
             let cause = if closed.publish_will {
                 Cause::Lost
             } else {
@@ -231,7 +230,6 @@ impl Broker {
                 state.owed > 0 || !state.unreleased.is_empty(),
             )
         };
-        session.made_room();
         {
             let mut all = self.subscriptions.lock();
             for (_, subscription) in &subscriptions {
@@ -298,12 +296,7 @@ impl Broker {
             let mut sessions = self.sessions.lock();
             let over: Vec<_> = sessions
                 .values()
-                .filter(|session| {
-                    let state = session.lock();
-                    state.disconnected_ms.is_some_and(|since_ms| {
-                        now_ms >= since_ms + u64::from(state.expiry_s) * 1000
-                    })
-                })
+                .filter(|session| session.lock().has_expired(now_ms))
                 .cloned()
                 .collect();
             for session in &over {

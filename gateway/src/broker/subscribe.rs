@@ -65,8 +65,10 @@ impl Broker {
             }
             let through_router = !session.persistent && subscription.filter.share.is_none();
             if through_router
-                && !state.linked
-                && self.fanout.links() >= crate::limits::FANOUT_LINKS_MAX as u64 - 1
+                && old.is_none()
+                && (self.fanout.filters() >= crate::limits::FANOUT_FILTERS_MAX
+                    || !state.linked
+                        && self.fanout.links() >= crate::limits::FANOUT_LINKS_MAX as u64 - 1)
             {
                 codes.push(ReasonCode::QuotaExceeded);
                 continue;

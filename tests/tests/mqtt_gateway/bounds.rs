@@ -216,3 +216,47 @@ fn unreleased_qos_2_messages_are_bounded() -> io::Result<()> {
     assert_eq!(taken, 1_024);
     Ok(())
 }
+
+/// Many filters with live subscribers, each of which gets some: what the router
+/// keeps of it must not add up.
+#[test]
+fn what_was_published_to_live_subscribers_leaves_little_behind() -> io::Result<()> {
+    const CLIENTS: usize = 20;
+    const FILTERS: usize = 50;
+    const EACH: usize = 40;
+    let dir = tempfile::tempdir()?;
+    let gateway = GatewayProcess::start(CONFIG, dir.path(), ProcessSwitches::default(), None)?;
+    let addr = gateway.mqtt_addr();
+    let mut hear = Vec::new();
+    for client in 0..CLIENTS {
+        let mut wire = Wire::accepted(addr, &Connect::clean(4, &format!("hears-{client}")))?;
+        let filters: Vec<_> = (0..FILTERS).map(|n| format!("{client}/{n}")).collect();
+        let filters: Vec<_> = filters.iter().map(|f| (f.as_str(), 0)).collect();
+        wire.subscribe(&filters)?;
+        hear.push(wire);
+    }
+    let before = gateway.resident_bytes()?;
+    let mut speaks = Wire::accepted(addr, &Connect::clean(5, "speaks"))?;
+    let payload = vec![b'x'; 4_000];
+    for _ in 0..EACH {
+        for (client, wire) in hear.iter_mut().enumerate() {
+            for n in 0..FILTERS {
+                speaks.publish(&Message::new(&format!("{client}/{n}"), &payload, 0))?;
+            }
+            for n in 0..FILTERS {
+                assert_eq!(wire.take()?.topic, format!("{client}/{n}"));
+            }
+        }
+    }
+    let after = gateway.resident_bytes()?;
+    println!(
+        "resident: {} MiB before, {} MiB after {} MiB through {} filters",
+        before >> 20,
+        after >> 20,
+        (CLIENTS * FILTERS * EACH * payload.len()) >> 20,
+        CLIENTS * FILTERS
+    );
+    // Two messages a filter are 8 MiB; all would be 152.
+    assert!(after - before.min(after) < 40 << 20, "{before} → {after}");
+    Ok(())
+}

@@ -222,3 +222,75 @@ fn rumqttc_speaks_5_with_it() {
     }
     assert_eq!(got, 30);
 }
+
+/// The Eclipse Paho client for Python, from PyPI, in an environment of its own.
+#[test]
+fn paho_for_python_speaks_both_versions_with_it() -> io::Result<()> {
+    let venv = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("paho");
+    let python = venv.join("bin/python");
+    let installed = || {
+        Command::new(&python)
+            .args(["-c", "import paho.mqtt.client"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    if !installed() {
+        let made = Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(&venv)
+            .status()
+            .and_then(|_| {
+                Command::new(&python)
+                    .args(["-m", "pip", "install", "--quiet", "paho-mqtt==2.1.0"])
+                    .status()
+            });
+        if !installed() {
+            println!("NOT RUN: paho-mqtt can't be installed: {made:?}");
+            return Ok(());
+        }
+    }
+    let house = House::new();
+    let port = house.addr().port().to_string();
+    let status = Command::new(&python).args(["-c", PAHO, &port]).status()?;
+    assert!(status.success());
+    Ok(())
+}
+
+/// Publishes at every QoS to itself, with properties in version 5, and takes all.
+const PAHO: &str = r#"
+import sys, queue
+import paho.mqtt.client as mqtt
+from paho.mqtt.properties import Properties
+from paho.mqtt.packettypes import PacketTypes
+
+port = int(sys.argv[1])
+for version in (mqtt.MQTTv311, mqtt.MQTTv5):
+    got, ready = queue.Queue(), queue.Queue()
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"paho-{version}", protocol=version)
+    client.on_connect = lambda c, *a: c.subscribe("paho/#", qos=2)
+    client.on_subscribe = lambda *a: ready.put(a)
+    client.on_message = lambda c, u, m: got.put(m)
+    client.will_set("paho-will", "lost", qos=1)
+    client.connect("127.0.0.1", port, keepalive=5)
+    client.loop_start()
+    ready.get(timeout=30)
+    for n in range(60):
+        properties = None
+        if version == mqtt.MQTTv5:
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.UserProperty = [("n", str(n))]
+            properties.CorrelationData = bytes([n])
+        client.publish(f"paho/{n}", str(n), qos=n % 3, properties=properties).wait_for_publish(30)
+    seen = {}
+    for _ in range(60):
+        m = got.get(timeout=30)
+        n = int(m.payload)
+        assert m.topic == f"paho/{n}" and m.qos == n % 3 and n not in seen, (m.topic, m.qos)
+        if version == mqtt.MQTTv5:
+            assert m.properties.UserProperty == [("n", str(n))]
+            assert m.properties.CorrelationData == bytes([n])
+        seen[n] = True
+    client.disconnect()
+    client.loop_stop()
+"#;

@@ -452,3 +452,19 @@ fn a_malformed_packet_closes_its_connection_and_leaves_the_session() -> io::Resu
     wire.stream().shutdown(Shutdown::Both)?;
     innocent.ping()
 }
+
+/// A client in full flow does not lose the reason to a reset.
+#[test]
+fn a_client_that_goes_on_sending_still_reads_why_it_was_closed() -> io::Result<()> {
+    let house = House::with(|config| config.mqtt.limits.receive_maximum = 4);
+    for _ in 0..20 {
+        let mut wire = house.clean(5, "c")?;
+        let mut bytes = Vec::new();
+        for id in 1..=2_000 {
+            bytes.extend(wire.publish_bytes(&Message::new("a", "x", 2).id(id)));
+        }
+        wire.send_raw(&bytes)?;
+        assert_eq!(wire.ended()?.expect("it is told").0, 0x93);
+    }
+    Ok(())
+}
