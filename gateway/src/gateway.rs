@@ -107,9 +107,14 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// There is no space to open the store in.
+    #[error(
+        "the disk is full: {0}; free space where gateway.data_dir is and start again (systemd does by itself); nothing acknowledged is lost"
+    )]
+    DiskFull(StoreError),
     /// The store.
     #[error("store: {0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The broker.
     #[error("broker: {0}")]
     Broker(#[from] OpenError),
@@ -119,6 +124,16 @@ pub enum StartError {
     /// The operating system gives no thread.
     #[error("no thread: {0}")]
     Thread(std::io::Error),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        if error.is_full() {
+            Self::DiskFull(error)
+        } else {
+            Self::Store(error)
+        }
+    }
 }
 
 /// A view of a running gateway for the admin pages.

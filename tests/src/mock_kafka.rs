@@ -1,8 +1,9 @@
 //! librdkafka's mock cluster in the test's own process, which a gateway reaches
-//! as it would any cluster, and which can be taken off the network.
+//! as it would any cluster: there at once, where a real broker takes seconds.
 //!
 //! It has no transactions, so nothing here shows that a record stands once
-//! whatever is killed; it holds some 5 MiB a partition.
+//! whatever is killed; it holds some 5 MiB a partition. It is never taken down:
+//! should its port be taken meanwhile, librdkafka aborts the process.
 
 use std::io;
 

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operating system refused (disk full, I/O error, permissions).
-    #[error(
-        "{action} {path}: {source}; check the disk and its free space, the gateway retries by itself"
-    )]
+    #[error("{action} {path}: {source}; check the disk and its free space")]
     Io {
         /// What was being done.
         action: &'static str,
