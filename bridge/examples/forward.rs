@@ -1,6 +1,6 @@
 //! How fast a backlog goes to Kafka, and what a record costs at a steady rate.
 //!
-//! `cargo run --release -p risiti-bridge --example forward -- BOOTSTRAP [MODE] [BACKLOG] [RATE SECONDS]`
+//! `cargo run --release -p risiti-bridge --example forward -- BOOTSTRAP [MODE] [BACKLOG] [RATE] [SECONDS] [BATCH]`
 //!
 //! Records of 200 B from 50 terminals out of a journal in memory: what is measured
 //! is the forwarder, librdkafka and the cluster, not the disk. A rate stands for
@@ -15,7 +15,7 @@ use risiti_bridge::memory_source::MemorySource;
 use risiti_bridge::{
     DeadLetters, Forwarder, ForwarderMetrics, ForwarderSetup, Options, Routes, SharedRoutes,
 };
-use risiti_config::{Bootstrap, Cluster, Mode, Route, Terminals};
+use risiti_config::{Bootstrap, ByteSize, Cluster, Mode, Route, Terminals};
 use risiti_store::{Identity, NewRecord, RecordSource, State, StoreOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         arguments.next().map_or(Ok(otherwise), |text| text.parse())
     };
     let (backlog, rate, seconds) = (number(500_000)?, number(0)?, number(10)?);
+    let batch = number(0)?;
 
     let dir = tempfile::tempdir()?;
     let (state, _) = State::open(&StoreOptions::new(dir.path()))?;
@@ -42,6 +43,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let metrics = Arc::new(ForwarderMetrics::default());
     let mut cluster = Cluster::new(Bootstrap::Servers(vec![bootstrap]));
     cluster.mode = mode;
+    if batch > 0 {
+        cluster.batch_records_max = u32::try_from(batch)?;
+        cluster.batch_bytes_max = ByteSize::mib(8);
+    }
     let source: Arc<dyn RecordSource> = Arc::clone(&journal) as _;
     let setup = ForwarderSetup {
         cluster,

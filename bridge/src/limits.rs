@@ -28,6 +28,13 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// again whether it shall stop.
 pub const CALL: Duration = Duration::from_millis(500);
 
+/// Shortest pause between two looks for an answer of Kafka: far below a round
+/// trip, and long enough to cost nothing.
+pub const LOOK_MIN: Duration = Duration::from_micros(100);
+
+/// Longest pause between two looks for an answer of Kafka.
+pub const LOOK_MAX: Duration = Duration::from_millis(5);
+
 /// How long the thread waits for new records before it serves librdkafka's
 /// events (lost connections) and looks whether it shall stop.
 pub const IDLE_WAIT: Duration = Duration::from_millis(250);

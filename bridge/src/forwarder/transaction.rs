@@ -206,6 +206,7 @@ impl Session<'_> {
 
     /// Hands one message over, waiting for room in librdkafka's queue.
     fn hand_over(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> Result<Handed, End> {
+        let begun = Instant::now();
         loop {
             let Err((error, back)) = self.producer.send(record) else {
                 return Ok(Handed::Over);
@@ -215,7 +216,7 @@ impl Session<'_> {
                 .rdkafka_error_code()
                 .unwrap_or(RDKafkaErrorCode::Unknown);
             if code == RDKafkaErrorCode::QueueFull {
-                self.producer.poll(Duration::from_millis(1));
+                self.await_events(begun);
                 if self.control.overdue() {
                     return Err(End::Stopped);
                 }
@@ -249,9 +250,7 @@ impl Session<'_> {
                     return Ok(());
                 }
             }
-            let long = begun.elapsed() > Duration::from_millis(200);
-            self.producer
-                .poll(Duration::from_millis(if long { 10 } else { 1 }));
+            self.await_events(begun);
             if let Some((code, _)) = self.producer.client().fatal_error() {
                 return Err(self.finished(&KafkaError::Global(code)));
             }
@@ -287,7 +286,7 @@ impl Session<'_> {
         self.producer.purge(PurgeConfig::default().queue());
         let begun = Instant::now();
         while self.producer.in_flight_count() > 0 && begun.elapsed() < limits::CALL / 5 {
-            self.producer.poll(Duration::from_millis(1));
+            self.await_events(begun);
         }
         loop {
             let Err(error) = self.producer.abort_transaction(limits::CALL / 5) else {
@@ -299,7 +298,20 @@ impl Session<'_> {
             if self.control.overdue() {
                 return Err(End::Stopped);
             }
-            self.producer.poll(Duration::from_millis(10));
+            self.await_events(begun);
+        }
+    }
+
+    /// Takes what librdkafka reports; if that is nothing, sleeps for a part of
+    /// the time that was waited already, so that the answer is noticed soon and
+    /// few looks are made. A poll with a timeout is no use here: it never returns
+    /// before its time is over, and spins through the last millisecond.
+    fn await_events(&self, begun: Instant) {
+        let before = self.context.progress();
+        self.producer.poll(Duration::ZERO);
+        if self.context.progress() == before {
+            let part = begun.elapsed() / 8;
+            std::thread::sleep(part.clamp(limits::LOOK_MIN, limits::LOOK_MAX));
         }
     }
 

@@ -30,19 +30,32 @@ pub enum Alarm {
         /// The last error.
         reason: String,
     },
-    /// A database was damaged; its entries were salvaged from raw bytes (G11).
+    /// A part of the journal was damaged; what can be read goes on (G11).
     #[error(
-        "{what} was damaged ({reason}): {salvaged} entries salvaged, {lost} lost; the original is in quarantine/{quarantined}; check the disk"
+        "{what} was damaged ({reason}): {salvaged} records salvaged, {lost} lost; the original is in quarantine/{quarantined}; check the disk"
     )]
     Damaged {
-        /// Which database.
+        /// Which part.
         what: String,
         /// What was seen.
         reason: String,
-        /// Entries or records brought back.
+        /// Records brought back.
         salvaged: u64,
         /// Acknowledged records known to be lost.
         lost: u64,
+        /// The name under `quarantine/`.
+        quarantined: String,
+    },
+    /// The state database was damaged; its entries were salvaged from raw bytes.
+    /// How many the damage hit is not known, for nothing counts them (G11).
+    #[error(
+        "the state database was damaged ({reason}): {salvaged} entries salvaged; what the damage hit is gone (a session, a queued or a retained message; no record that waits for Kafka); the original is in quarantine/{quarantined}; check the disk"
+    )]
+    StateDamaged {
+        /// What was seen.
+        reason: String,
+        /// Entries brought back.
+        salvaged: u64,
         /// The name under `quarantine/`.
         quarantined: String,
     },

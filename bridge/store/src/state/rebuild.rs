@@ -70,11 +70,9 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
                 "nothing, it was not there".to_string()
             };
             files::rename(&dir.join("fresh"), &dir.join("db"))?;
-            let alarm = Alarm::Damaged {
-                what: "the state database".to_string(),
+            let alarm = Alarm::StateDamaged {
                 reason: error.to_string(),
                 salvaged,
-                lost: 0,
                 quarantined,
             };
             tracing::error!(%alarm, "state: damaged");
@@ -238,11 +236,9 @@ pub(super) fn move_to_fresh(shared: &Shared, durable_stamp: u64) -> Result<Optio
     files::rename(&building, &dir.join("fresh"))?;
     let mut alarm = None;
     if let Some((error, salvaged)) = damage {
-        alarm = Some(Alarm::Damaged {
-            what: "the state database".to_string(),
+        alarm = Some(Alarm::StateDamaged {
             reason: error.to_string(),
             salvaged,
-            lost: 0,
             quarantined: shared.quarantine.take_dir(&dir.join("db"), "state")?,
         });
     } else if dir.join("db").is_dir() {
