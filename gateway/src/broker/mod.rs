@@ -9,7 +9,8 @@
 //!   act names its epoch, which is checked under the session's lock.
 //! - Nothing here waits for Kafka, and no connection for another.
 //!
-//! The parts: `publish` (the way of a message in and out to subscribers),
+//! The parts: `publish` (the way of a message to the store), `settlement` (and
+//! from there to subscribers and back to its publisher),
 //! `connect` (sessions come, are taken over, expire), `subscribe`, `wills`,
 //! `recovery` (what a restart finds in the store).
 
@@ -18,6 +19,7 @@ mod connect;
 mod outbox;
 mod publish;
 mod recovery;
+mod settlement;
 mod subscribe;
 mod wills;
 
@@ -43,7 +45,7 @@ use crate::retained::Retained;
 use crate::rows::{SessionNumber, WillNumber};
 use crate::session::{Epoch, Session};
 use crate::subscriptions::Subscriptions;
-use publish::Settlement;
+use settlement::Settlement;
 use wills::DelayedWill;
 
 /// What the broker is built from.
@@ -155,7 +157,7 @@ impl Broker {
             metrics: BrokerMetrics::default(),
         });
         broker.recover()?;
-        tokio::spawn(publish::distribute(Arc::downgrade(&broker), queue));
+        tokio::spawn(settlement::distribute(Arc::downgrade(&broker), queue));
         Ok(broker)
     }
 

@@ -146,7 +146,7 @@ fn a_slow_reader_is_cut_off_without_growing_memory() -> io::Result<()> {
         "resident: {} MiB before, {} MiB at most in a flood of {} MiB",
         before >> 20,
         highest >> 20,
-        FLOOD as usize * payload.len() >> 20
+        (FLOOD as usize * payload.len()) >> 20
     );
     assert!(highest - before < 40 << 20, "{before} → {highest}");
     // The flood is over, what waits for them is not: they are cut off.

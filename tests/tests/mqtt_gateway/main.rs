@@ -4,6 +4,8 @@
 //! test's process, for its clock and bounds can be set there; those about kills
 //! run it as a process.
 
+#![allow(clippy::unwrap_used)] // all of it is test code
+
 mod bounds;
 mod clients;
 mod house;
