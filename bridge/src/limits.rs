@@ -55,9 +55,14 @@ pub const UNSAVED_POSITIONS_MAX: u64 = 100_000;
 /// The same by time, when there is nothing else to do.
 pub const UNSAVED_POSITION_AGE: Duration = Duration::from_secs(5);
 
-/// Times that another producer may take over this one's transactional id in a
-/// row before an alarm says so. One is normal: a transaction timed out.
-pub const FENCED_ALARM: u32 = 3;
+/// Times that another producer may take over this one's transactional id within
+/// [`FENCED_WINDOW`] before an alarm says so. One is normal: a transaction timed
+/// out.
+pub const FENCED_ALARM: usize = 3;
+
+/// Two gateways that share an id take over from each other at every batch, with
+/// pauses of at most [`BACKOFF_MAX`]; a timed-out transaction takes longer.
+pub const FENCED_WINDOW: Duration = Duration::from_secs(60);
 
 /// Dead letters kept. A person has to look at each kind; more of them is a
 /// wrong configuration, and waiting (with an alarm) loses nothing.

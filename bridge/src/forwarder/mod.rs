@@ -3,7 +3,11 @@
 //! Promises: in `exactly_once` mode a batch and the position behind it are
 //! committed in one transaction, so that each record stands in the committed log
 //! once whatever is killed (G2), in the order of the journal (G3); in
-//! `idempotent` mode a crash may repeat a batch, recognisable by `ce_id`. A
+//! `idempotent` mode a crash may repeat a batch, recognisable by `ce_id`, and where
+//! Kafka refuses a whole request (a record too large for its topic) the innocent
+//! records of that request may follow later ones of the same batch: by fewer
+//! places than `batch_records_max`, since no batch begins before the one before it
+//! is settled. A
 //! transaction is open only while the cluster answers and there is something to
 //! send. Never: an end of the thread but by [`ForwarderHandle::stop`], a record
 //! passed over that is neither committed, nor another cluster's, nor kept as a
@@ -120,6 +124,9 @@ pub struct Status {
     pub alarm: Option<String>,
     /// The last error, until the next commit.
     pub last_error: Option<String>,
+    /// What endangers records that wait long, in the settings of the cluster's
+    /// topics; none if nothing.
+    pub note: Option<String>,
 }
 
 /// Starts forwarders.
@@ -260,6 +267,16 @@ impl Control {
 
     fn set_state(&self, state: State) {
         self.status.lock().state = state;
+    }
+
+    fn set_note(&self, cluster: &str, note: Option<String>) {
+        let mut status = self.status.lock();
+        if status.note != note {
+            if let Some(note) = &note {
+                tracing::warn!(cluster, note, "records that wait long are in danger");
+            }
+            status.note = note;
+        }
     }
 
     fn set_alarm(&self, cluster: &str, alarm: Option<String>) {

@@ -14,7 +14,7 @@ use rdkafka::producer::Producer as _;
 use risiti_config::{DEFAULT_CLUSTER, Mode};
 use risiti_store::{Position, Record};
 
-use super::core::{Backoff, Plan, Remedy, is_fenced, remedy};
+use super::core::{Backoff, Outgoing, Plan, Remedy, is_fenced, remedy};
 use super::producer::{Context, Producer};
 use super::transaction::Sent;
 use super::{Control, ForwarderSetup, State};
@@ -23,6 +23,7 @@ use crate::error::BridgeError;
 use crate::headers::Provenance;
 use crate::metrics::ForwarderMetrics;
 use crate::route::Routes;
+use crate::topics::Aging;
 use crate::{client, limits, position, topics};
 
 /// Why a session ends.
@@ -48,14 +49,25 @@ impl End {
 /// What outlives a producer.
 struct Life {
     backoff: Backoff,
-    fenced_in_a_row: u32,
+    /// When another producer had taken over, within the last while.
+    fenced: Vec<Instant>,
+}
+
+impl Life {
+    /// Whether another producer takes over again and again: two that share an id
+    /// commit in turns, so a commit says nothing.
+    fn contested(&mut self) -> bool {
+        self.fenced
+            .retain(|at| at.elapsed() < limits::FENCED_WINDOW);
+        self.fenced.len() >= limits::FENCED_ALARM
+    }
 }
 
 /// The thread's whole life.
 pub(super) fn run(setup: &ForwarderSetup, control: &Control) {
     let mut life = Life {
         backoff: Backoff::new(),
-        fenced_in_a_row: 0,
+        fenced: Vec::new(),
     };
     while !control.stopping() {
         control.set_state(State::Connecting);
@@ -81,11 +93,11 @@ pub(super) fn run(setup: &ForwarderSetup, control: &Control) {
         );
         if fenced {
             ForwarderMetrics::add(&setup.metrics.fenced, 1);
-            life.fenced_in_a_row += 1;
-            if life.fenced_in_a_row >= limits::FENCED_ALARM {
+            life.fenced.push(Instant::now());
+            if life.contested() {
                 control.set_alarm(&setup.name, Some(format!(
-                    "taken over {} times in a row by another producer with the transactional id of gateway {}; give each gateway an id of its own (gateway.id)",
-                    life.fenced_in_a_row, setup.gateway_id
+                    "taken over {} times within {} s by another producer with the transactional id of gateway {}; give each gateway an id of its own (gateway.id)",
+                    life.fenced.len(), limits::FENCED_WINDOW.as_secs(), setup.gateway_id
                 )));
             }
         }
@@ -135,6 +147,8 @@ pub(super) struct Session<'a> {
     /// Records of the next batch at most; halved to find what was refused.
     records_max: usize,
     routes_seen: Option<Arc<Routes>>,
+    /// Topics about whose records' age nothing was said yet.
+    aging: Vec<Aging>,
     pub(super) retry: Backoff,
 }
 
@@ -174,6 +188,7 @@ impl<'a> Session<'a> {
             settled: BTreeSet::new(),
             records_max: records_max(setup),
             routes_seen: None,
+            aging: Vec::new(),
             retry: Backoff::new(),
             setup,
             control,
@@ -333,6 +348,9 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.control.set_state(State::Sending);
+        if !self.aging.is_empty() {
+            self.warn_of_aged(&plan.sends);
+        }
         match self.send(&plan.sends, plan.next)? {
             Sent::Committed => {
                 ForwarderMetrics::add(&self.setup.metrics.skipped, plan.skipped);
@@ -441,7 +459,6 @@ impl<'a> Session<'a> {
     /// Everything below `next` is in Kafka, or kept.
     fn committed(&mut self, life: &mut Life) {
         life.backoff.reset();
-        life.fenced_in_a_row = 0;
         self.retry.reset();
         self.saved = self.next;
         self.saved_at = Instant::now();
@@ -451,7 +468,9 @@ impl<'a> Session<'a> {
         ForwarderMetrics::add(&metrics.batches, 1);
         metrics.committed_ms.store(unix_ms(), Ordering::Relaxed);
         metrics.set_last_error(None);
-        self.control.set_alarm(&self.setup.name, None);
+        if !life.contested() {
+            self.control.set_alarm(&self.setup.name, None);
+        }
         self.setup.source.release(&self.setup.name, self.next);
         self.publish_position();
     }
@@ -504,11 +523,61 @@ impl<'a> Session<'a> {
         let mut wanted = self.setup.routes.topics(&self.setup.name);
         wanted.push(self.setup.cluster.positions_topic.clone());
         self.routes_seen = Some(routes);
+        let created = self.create_missing(&wanted)?;
+        wanted.pop();
+        self.look_for_aging(&wanted);
+        Ok(created)
+    }
+
+    /// Asks which topics would take a record that waited long for an old one.
+    fn look_for_aging(&mut self, topics: &[String]) {
+        if self.setup.embedded.is_some() || topics.is_empty() {
+            return;
+        }
+        let found = topics::aging(
+            &self.setup.cluster,
+            &self.bootstrap,
+            topics,
+            limits::CALL * 4,
+        );
+        match found {
+            Ok(found) => self.aging = found,
+            // Not every gateway may read settings.
+            Err(error) => tracing::debug!(%error, "topics not looked at"),
+        }
+        let notes: Vec<String> = self.aging.iter().map(ToString::to_string).collect();
+        let note = (!notes.is_empty()).then(|| notes.join("; "));
+        self.control.set_note(&self.setup.name, note);
+    }
+
+    /// Says so, once a session, when a record goes to a topic that takes it for
+    /// too old.
+    fn warn_of_aged(&mut self, sends: &[Outgoing]) {
+        let now_ms = unix_ms();
+        let aged = sends.iter().find_map(|send| {
+            let topic = &send.route.route.topic;
+            let aging = self.aging.iter().find(|aging| aging.topic == *topic)?;
+            let age_ms = now_ms.saturating_sub(send.record.record.received_ms);
+            (age_ms > aging.age_ms).then(|| (send.record.position, aging.clone()))
+        });
+        if let Some((position, aging)) = aged {
+            tracing::error!(
+                cluster = self.setup.name,
+                position,
+                "the record at this position has waited too long: {aging}"
+            );
+            self.aging.retain(|known| known.topic != aging.topic);
+        }
+    }
+
+    /// Creates those of the topics that are missing, if it may. `true` if there
+    /// were any.
+    fn create_missing(&mut self, wanted: &[String]) -> Result<bool, End> {
         if !self.setup.cluster.create_topics {
             return Ok(false);
         }
         let missing = |session: &Self| {
-            topics::missing(session.producer.client(), &wanted, limits::CALL * 4).map_err(End::anew)
+            topics::missing(session.producer.client(), wanted, limits::CALL * 4).map_err(End::anew)
         };
         let mut absent = missing(self)?;
         if absent.is_empty() {

@@ -18,6 +18,7 @@
 //! | --- | --- |
 //! | `db/` | the sled database, entries as in `envelope.rs` |
 //! | `mark` | the last durable stamp, as in `mark.rs` |
+//! | `sealed` | says that `db/` was closed in order, as in `seal.rs` |
 //! | `before/` | the original of `db/` while sled opens a copy: put back if it did not get through |
 //! | `fresh.building/` | a replacement that is not whole yet: deleted at open |
 //! | `fresh/` | a replacement that is whole: takes the place of `db/` at open |
@@ -27,6 +28,7 @@ mod committer;
 mod envelope;
 mod read;
 mod rebuild;
+mod seal;
 #[cfg(test)]
 mod tests;
 
@@ -43,7 +45,7 @@ pub use batch::Batch;
 use crate::alarm::Alarm;
 use crate::database::{Database, DatabaseOptions};
 use crate::disk::Disk;
-use crate::options::StoreOptions;
+use crate::options::{StoreOptions, SyncPolicy};
 use crate::quarantine::Quarantine;
 use crate::{StoreError, limits};
 
@@ -262,12 +264,16 @@ impl State {
     pub fn close(&self) {
         self.shared.queue.lock().closing = true;
         self.shared.arrived.notify_all();
-        if let Some(committer) = self.committer.lock().take()
-            && committer.join().is_err()
-        {
-            tracing::error!("the state's committer panicked");
-        }
+        let Some(committer) = self.committer.lock().take() else {
+            return;
+        };
+        let ended = committer.join();
         *self.shared.database.write() = None;
+        if ended.is_err() {
+            tracing::error!("the state's committer panicked");
+        } else if self.shared.health.lock().stalled.is_none() {
+            self.shared.seal();
+        }
     }
 }
 
@@ -297,6 +303,16 @@ impl Shared {
         }
         self.arrived.notify_one();
         Ok(())
+    }
+
+    /// Spares the next opening a copy. Without a seal it is only slower.
+    fn seal(&self) {
+        if self.database_options.sync != SyncPolicy::Durable {
+            return;
+        }
+        if let Err(error) = seal::put_on(&self.dir, &self.dir.join("db")) {
+            tracing::warn!(%error, "state: closed without a seal");
+        }
     }
 
     pub(crate) fn database(&self) -> Result<Arc<Database>, StoreError> {

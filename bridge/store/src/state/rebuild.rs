@@ -27,6 +27,7 @@ use super::envelope::{
     piece_key,
 };
 use super::read::{Assembled, assemble};
+use super::seal;
 use super::{OpenReport, Queue, Shared, StateHealth};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -165,15 +166,21 @@ fn open_checked(dir: &Path, options: &DatabaseOptions, mark: &Mark) -> Result<(D
     if !path.is_dir() {
         return Err(damaged("the whole database is gone"));
     }
-    let durable_stamp = mark.value().max(Index::durable_stamp(&path)?);
-    match keep_before(dir) {
-        Ok(()) => {}
-        // Better opened without a copy than not at all.
-        Err(error) if error.is_full() => {
-            tracing::warn!(%error, "state: no room for a copy while it is opened");
-            let _ = std::fs::remove_dir_all(dir.join("copy.building"));
+    // Closed in order and not a bit changed since: all of it is on disk, and
+    // there is no damage for sled to meet.
+    let sealed = seal::take_off(dir, &path)?;
+    let mut durable_stamp = mark.value();
+    if !sealed {
+        durable_stamp = durable_stamp.max(Index::durable_stamp(&path)?);
+        match keep_before(dir) {
+            Ok(()) => {}
+            // Better opened without a copy than not at all.
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "state: no room for a copy while it is opened");
+                let _ = std::fs::remove_dir_all(dir.join("copy.building"));
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => return Err(error),
     }
     let database = Database::open(&path, options)?;
     let last = database

@@ -170,22 +170,32 @@ fn a_failed_sync_is_never_a_success_and_never_retried_on_the_same_file() {
 
 #[test]
 fn a_sync_that_fails_at_open_makes_the_next_one_begin_from_the_original() {
-    let dir = tempfile::tempdir().unwrap();
-    let state = open(dir.path());
-    state.commit(put(b"a", b"1")).unwrap();
-    drop(state);
-    let failing = StoreOptions {
-        sync_hook: Some(Arc::new(|_: &Path| Err(io::Error::other("injected")))),
-        ..options(dir.path())
-    };
-    assert!(State::open(&failing).is_err());
-    assert!(
-        dir.path().join("state/before").is_dir(),
-        "the distrusted copy is taken for good"
-    );
-    let state = open(dir.path());
-    assert!(!dir.path().join("state/before").exists());
-    assert_eq!(state.get(b"a").unwrap(), Some(b"1".to_vec()));
+    for killed in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let sealed = dir.path().join("state/sealed");
+        let state = open(dir.path());
+        state.commit(put(b"a", b"1")).unwrap();
+        drop(state);
+        if killed {
+            std::fs::remove_file(&sealed).unwrap();
+        }
+        let failing = StoreOptions {
+            sync_hook: Some(Arc::new(|_: &Path| Err(io::Error::other("injected")))),
+            ..options(dir.path())
+        };
+        assert!(State::open(&failing).is_err());
+        // An orderly close left no copy; then the next opening makes one, for
+        // nothing vouches for the original any more.
+        assert!(!sealed.exists());
+        assert_eq!(
+            dir.path().join("state/before").is_dir(),
+            killed,
+            "the distrusted copy is taken for good"
+        );
+        let state = open(dir.path());
+        assert!(!dir.path().join("state/before").exists());
+        assert_eq!(state.get(b"a").unwrap(), Some(b"1".to_vec()));
+    }
 }
 
 /// Opening and reading whatever was done to the files; every entry that comes
@@ -327,3 +337,24 @@ fn tombstones_are_forgotten_in_time() {
 }
 
 use super::committer::is_forgotten;
+
+#[test]
+fn after_an_orderly_close_nothing_is_copied_and_after_a_kill_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("state/db/db");
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&db).unwrap());
+    let state = open(dir.path());
+    state.commit(put(b"a", b"1")).unwrap();
+    drop(state);
+    assert!(dir.path().join("state/sealed").is_file());
+    let closed = inode();
+    let state = open(dir.path());
+    assert_eq!(state.get(b"a").unwrap(), Some(b"1".to_vec()));
+    assert_eq!(inode(), closed, "it was copied");
+    assert!(!dir.path().join("state/sealed").exists(), "still sealed");
+    drop(state);
+    // As a kill leaves it: without a seal.
+    std::fs::remove_file(dir.path().join("state/sealed")).unwrap();
+    drop(open(dir.path()));
+    assert_ne!(inode(), closed, "it was not copied");
+}
