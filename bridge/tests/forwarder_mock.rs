@@ -9,6 +9,7 @@ mod house;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use house::{House, await_status, await_that, record};
@@ -16,7 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use risiti_bridge::memory_source::MemorySource;
-use risiti_bridge::{EmbeddedCluster, State};
+use risiti_bridge::{EmbeddedCluster, Forwarder, ForwarderMetrics, State};
 use risiti_config::{Key, Mode, Route, Terminals};
 use risiti_store::RecordSource;
 
@@ -257,8 +258,10 @@ fn raw(house: &House, topic: &str) {
     house.source.append(record);
 }
 
-#[test]
-fn a_route_moved_to_another_cluster_by_a_restart_loses_nothing_that_waits() {
+/// Ten records wait for the default cluster, and the other one is past them, when
+/// a restart moves their route to the other one. Gives how many records each
+/// cluster has in the end. `forget` loses the tables that were kept.
+fn move_a_route_by_a_restart(forget: bool) -> [u64; 2] {
     let clusters = [
         Arc::new(EmbeddedCluster::start().unwrap()),
         Arc::new(EmbeddedCluster::start().unwrap()),
@@ -268,8 +271,8 @@ fn a_route_moved_to_another_cluster_by_a_restart_loses_nothing_that_waits() {
     let mut other = house.setup.clone();
     other.name = "other".into();
     other.embedded = Some(Arc::clone(&clusters[1]));
-    // The other cluster is past ten records that wait for the default one.
-    let forwarder = risiti_bridge::Forwarder::start(other.clone()).unwrap();
+    other.metrics = Arc::default();
+    let forwarder = Forwarder::start(other.clone()).unwrap();
     for _ in 0..10 {
         raw(&house, "a/1");
     }
@@ -277,21 +280,34 @@ fn a_route_moved_to_another_cluster_by_a_restart_loses_nothing_that_waits() {
     await_that("passed", || house.source.released("other") == 12);
     assert!(forwarder.stop(Duration::from_secs(10)));
 
+    if forget {
+        let unused = House::embedded(&clusters[0]);
+        house.setup.dead = Arc::clone(&unused.dead);
+        other.dead = Arc::clone(&unused.dead);
+    }
     house.setup.routes = table(&[raw_route("other", "a/#"), raw_route("other", "b/#")]);
     other.routes = Arc::clone(&house.setup.routes);
-    let forwarders = [
-        house.start(),
-        risiti_bridge::Forwarder::start(other).unwrap(),
-    ];
+    let forwarders = [house.start(), Forwarder::start(other.clone()).unwrap()];
     raw(&house, "a/1");
     house.await_drained();
     await_that("both", || house.source.released("other") == 13);
-    assert_eq!(read(clusters[0].bootstrap(), "raw").len(), 10);
-    assert_eq!(read(clusters[1].bootstrap(), "raw").len(), 2);
-    assert_eq!(house.dead.count(), 0);
+    assert_eq!(house.setup.dead.count(), 0);
     for forwarder in forwarders {
         assert!(forwarder.stop(Duration::from_secs(10)));
     }
+    let forwarded = |metrics: &ForwarderMetrics| metrics.forwarded.load(Ordering::Relaxed);
+    [forwarded(&house.setup.metrics), forwarded(&other.metrics)]
+}
+
+#[test]
+fn a_route_moved_to_another_cluster_by_a_restart_loses_nothing_that_waits() {
+    assert_eq!(move_a_route_by_a_restart(false), [10, 2]);
+}
+
+/// Negative control of the one above.
+#[test]
+fn without_the_tables_kept_a_route_moved_by_a_restart_loses_what_waits() {
+    assert_eq!(move_a_route_by_a_restart(true), [0, 2]);
 }
 
 #[test]

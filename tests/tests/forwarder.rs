@@ -369,6 +369,92 @@ fn what_the_broker_finds_too_large_is_found_among_the_innocent() {
     }
 }
 
+/// The bound that `idempotent` mode gives; `exactly_once` reorders nothing.
+#[test]
+fn a_refusal_in_idempotent_mode_reorders_within_a_batch_at_most() {
+    let kafka = broker();
+    let settings = ["max.message.bytes=3000", "retention.ms=-1"];
+    kafka.create_topic(&topic("bound"), 1, &settings).unwrap();
+    let mut house = house(&kafka, "bound");
+    house.setup.cluster.mode = Mode::Idempotent;
+    house.setup.cluster.compression = risiti_config::Compression::None;
+    house.setup.cluster.batch_records_max = 32;
+    // Small requests: several in flight when one of them is refused.
+    let properties = &mut house.setup.cluster.properties;
+    properties.insert("batch.size".into(), "6000".into());
+    for part in 0..4 {
+        house.append(1, part * 50 + 1, 50);
+        house.source.append(record(9, part + 1, &[7; 5000]));
+    }
+    let forwarder = house.start();
+    house.await_drained();
+    stop(forwarder);
+    assert_eq!(house.dead.count(), 4);
+    let log = kafka.committed(&topic("bound")).unwrap();
+    let found = faults(&log, 1, 200);
+    assert_eq!((found.lost, found.duplicated), (0, 0));
+    let mut highest = 0;
+    for message in &log {
+        let position: u64 = message.header("risiti-position").unwrap().parse().unwrap();
+        assert!(position + 32 > highest, "{position} after {highest}");
+        highest = highest.max(position);
+    }
+}
+
+#[test]
+fn two_gateways_with_one_id_are_told_so() {
+    let kafka = broker();
+    let mut houses = [house(&kafka, "twin"), house(&kafka, "other-twin")];
+    houses[1].setup.gateway_id = "twin".into();
+    let forwarders: Vec<_> = houses.iter().map(House::start).collect();
+    let mut sent = 0;
+    await_that("an alarm of both", || {
+        sent += 1;
+        for house in &houses {
+            house.append(1, sent, 1);
+        }
+        forwarders.iter().all(|forwarder| {
+            let alarm = forwarder.status().alarm.unwrap_or_default();
+            alarm.contains("give each gateway an id of its own")
+        })
+    });
+    // When a person has ended one of them, nothing of either is lost.
+    forwarders.into_iter().for_each(stop);
+    for house in &houses {
+        let forwarder = house.start();
+        house.await_drained();
+        stop(forwarder);
+    }
+    for name in ["twin", "other-twin"] {
+        let log = kafka.committed(&topic(name)).unwrap();
+        assert_eq!(faults(&log, 1, sent), none(), "{name}");
+    }
+}
+
+#[test]
+fn a_topic_that_would_delete_what_waited_long_is_pointed_out() {
+    let kafka = broker();
+    let settings = ["message.timestamp.type=CreateTime", "retention.ms=3600000"];
+    kafka.create_topic(&topic("aging"), 1, &settings).unwrap();
+    let house = house(&kafka, "aging");
+    let forwarder = house.start();
+    await_status(&forwarder, "a note", |status| status.note.is_some());
+    let note = forwarder.status().note.unwrap();
+    assert!(note.contains("more than 1 h"), "{note}");
+    assert!(
+        note.contains("message.timestamp.type=LogAppendTime"),
+        "{note}"
+    );
+    stop(forwarder);
+    // The topics that the forwarder makes are safe.
+    let house = self::house(&kafka, "safe");
+    house.append(1, 1, 1);
+    let forwarder = house.start();
+    house.await_drained();
+    assert_eq!(forwarder.status().note, None);
+    stop(forwarder);
+}
+
 #[test]
 fn a_topic_that_nobody_made_costs_only_its_own_records() {
     let kafka = broker();
