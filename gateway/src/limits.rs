@@ -91,3 +91,5 @@ mod tests {
         assert!(packet + topic_by_alias + client_id <= RECORD_BYTES_MAX);
     }
 }
+/// A time before 2023 was written by a clock that was not set.
+pub const CLOCK_SET_MS_MIN: u64 = 1_672_531_200_000;

@@ -43,7 +43,7 @@ pub struct SessionState {
     pub mailbox: Option<Arc<Mailbox>>,
     /// Seconds it outlives its connection.
     pub expiry_s: u32,
-    /// When its connection closed, Unix milliseconds.
+    /// When its connection closed, in milliseconds of [`Clock::steady_ms`](crate::clock::Clock::steady_ms).
     pub disconnected_ms: Option<u64>,
     /// Whether the row in the store tells less than is known here.
     pub row_is_stale: bool,

@@ -72,7 +72,7 @@ impl Broker {
             }
             // A session ends with its connection unless it is persistent; a
             // clean start ends any (MQTT-3.1.2-4).
-            let now_ms = self.now_ms();
+            let now_ms = self.steady_ms();
             let resumed = old
                 .as_ref()
                 .filter(|s| s.persistent && !request.clean_start && !s.lock().has_expired(now_ms))
@@ -190,7 +190,7 @@ impl Broker {
                 }
                 state.epoch += 1;
                 state.mailbox = None;
-                state.disconnected_ms = Some(self.now_ms());
+                state.disconnected_ms = Some(self.steady_ms());
                 state.row_is_stale = true;
                 state.outgoing.disconnected();
                 if let Some(expiry_s) = closed.session_expiry_s {
@@ -288,7 +288,7 @@ impl Broker {
     /// Ends sessions whose time is over and writes down since when others are
     /// offline. To be called now and then.
     pub fn expire_sessions(self: &Arc<Self>) {
-        let now_ms = self.now_ms();
+        let now_ms = self.steady_ms();
         let mut batch = Batch::new();
         batch.allow_splitting();
         {

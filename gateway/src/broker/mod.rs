@@ -110,7 +110,7 @@ pub struct Broker {
     order: Mutex<()>,
     fanout: Fanout<Session>,
     settled: mpsc::UnboundedSender<Settlement>,
-    /// By when they are due, Unix milliseconds.
+    /// By when they are due, steady milliseconds.
     wills: Mutex<BTreeMap<(u64, WillNumber), (SessionNumber, DelayedWill)>>,
     /// Bytes of all PUBLISHes that are not settled.
     ungated_bytes: AtomicUsize,
@@ -179,6 +179,11 @@ impl Broker {
     /// The time, Unix milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.clock.unix_ms()
+    }
+
+    /// The time by which sessions expire and wills wait; never jumps.
+    pub fn steady_ms(&self) -> u64 {
+        self.clock.steady_ms()
     }
 
     /// The time for timeouts, milliseconds that never go back.

@@ -24,7 +24,7 @@ struct Owed {
 impl Broker {
     /// Brings back sessions, subscriptions, retained messages and wills.
     pub(super) fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
-        let now_ms = self.now_ms();
+        let now_ms = self.steady_ms();
         let mut numbers = HashSet::new();
         self.each_row(rows::SESSIONS, |broker, key, value| {
             let Ok(client_id) = ByteString::try_from(key) else {
@@ -136,8 +136,12 @@ impl Broker {
         {
             let mut state = session.lock();
             state.expiry_s = row.expiry_s;
-            // Still open when the gateway died: it is offline from now on.
-            state.disconnected_ms = Some(row.disconnected_ms.unwrap_or(now_ms));
+            // Still open when the gateway died, or written by a clock that was
+            // not set: it is offline from now on.
+            let since_ms = row
+                .disconnected_ms
+                .filter(|ms| (limits::CLOCK_SET_MS_MIN..=now_ms).contains(ms));
+            state.disconnected_ms = Some(since_ms.unwrap_or(now_ms));
             state.row_is_stale = row.disconnected_ms.is_none();
             state.unreleased = unreleased;
             if let Some(owed) = owed {

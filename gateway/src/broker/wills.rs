@@ -84,7 +84,7 @@ impl Broker {
 
     /// Lets a will wait.
     pub(super) fn delay_will(&self, session: SessionNumber, will: DelayedWill, delay_s: u32) {
-        let due_ms = self.now_ms() + u64::from(delay_s) * 1000;
+        let due_ms = self.steady_ms() + u64::from(delay_s) * 1000;
         self.wills
             .lock()
             .insert((due_ms, will.number), (session, will));
@@ -119,7 +119,7 @@ impl Broker {
 
     /// Publishes the wills that are due. To be called now and then.
     pub fn publish_due_wills(self: &Arc<Self>) {
-        let now_ms = self.now_ms();
+        let now_ms = self.steady_ms();
         loop {
             let due = {
                 let mut wills = self.wills.lock();

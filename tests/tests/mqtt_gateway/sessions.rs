@@ -105,6 +105,23 @@ fn a_session_that_was_open_at_a_restart_has_its_whole_interval_after_it() -> io:
 }
 
 #[test]
+fn a_clock_that_is_set_ends_no_session() -> io::Result<()> {
+    let house = House::with_clock(|_| {});
+    let clock = house.clock.clone().unwrap();
+    let connect = Connect::persistent(5, "c").with(property::SESSION_EXPIRY, Value::Four(60));
+    let mut wire = house.client(&connect)?;
+    wire.subscribe(&[("a", 1)])?;
+    wire.disconnect()?;
+    // A box without a battery wakes in 1970 and hears a time server.
+    clock.jump_ms(55 * 365 * 24 * 3_600_000);
+    clock.advance_ms(30_000);
+    house.broker().expire_sessions();
+    let (_wire, ack) = Wire::connect(house.addr(), &connect)?;
+    assert!(ack.session_present);
+    Ok(())
+}
+
+#[test]
 fn a_disconnect_may_change_the_expiry_interval_but_not_give_one_to_a_session_without()
 -> io::Result<()> {
     let house = House::with_clock(|_| {});
