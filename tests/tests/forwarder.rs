@@ -19,6 +19,7 @@ use house::{House, await_status, await_that, record};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use risiti_bridge::forwarder::FaultPoint;
+use risiti_bridge::memory_source::MemorySource;
 use risiti_bridge::{ForwarderHandle, Routes, State};
 use risiti_config::{Key, Mode, Route, Terminals};
 use risiti_store::RecordSource;
@@ -406,6 +407,8 @@ fn two_gateways_with_one_id_are_told_so() {
     let kafka = broker();
     let mut houses = [house(&kafka, "twin"), house(&kafka, "other-twin")];
     houses[1].setup.gateway_id = "twin".into();
+    houses[1].source = Arc::new(MemorySource::new("77777777deadbeef77777777deadbeef"));
+    houses[1].setup.source = houses[1].source.clone();
     let forwarders: Vec<_> = houses.iter().map(House::start).collect();
     let mut sent = 0;
     await_that("an alarm of both", || {

@@ -249,6 +249,9 @@ impl<'a> Session<'a> {
         self.saved = self.next;
         self.saved_at = Instant::now();
         tracing::info!(cluster, ?found, next = self.next, end, "forwarding");
+        // What a former self committed without living to say so.
+        self.setup.source.release(cluster, self.next);
+        self.setup.metrics.set_last_error(None);
         self.publish_position();
     }
 

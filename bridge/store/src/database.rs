@@ -95,11 +95,13 @@ impl Database {
                 other => break other?,
             }
         };
+        // First of all: from here on it is dropped with its panics caught.
+        let watched = Watched::new(db).map_err(|e| StoreError::io("watch", dir, e))?;
         let path = dir.join("db");
         let file = File::open(&path).map_err(|e| StoreError::io("open", &path, e))?;
         Ok(Self {
             dir: dir.to_path_buf(),
-            watched: Watched::new(db).map_err(|e| StoreError::io("watch", dir, e))?,
+            watched,
             file,
             options: options.clone(),
         })

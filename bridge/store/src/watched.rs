@@ -47,13 +47,15 @@ impl Watched {
             stop: Condvar::new(),
         });
         let watching = Arc::clone(&inner);
+        let mut watched = Self {
+            inner,
+            watcher: None,
+        };
         let watcher = std::thread::Builder::new()
             .name("sled-watch".to_string())
             .spawn(move || watching.watch())?;
-        Ok(Self {
-            inner,
-            watcher: Some(watcher),
-        })
+        watched.watcher = Some(watcher);
+        Ok(watched)
     }
 
     /// Runs `work`; whoever panics in it is taken note of as ended too.
