@@ -20,6 +20,7 @@ for what in "$@"; do
             exit 1
         }
         need cc gcc
+        need c++ g++
         need make make
         need pkg-config pkg-config
         need /usr/include/zlib.h zlib1g-dev
