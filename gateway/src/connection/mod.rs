@@ -1,0 +1,267 @@
+//! One TCP connection: the shell around [`risiti_mqtt::Connection`].
+//!
+//! Promises: everything the client may wait for (PINGRESP, other
+//! acknowledgements) goes on while PUBLISHes wait for the disk; nothing it does
+//! or leaves undone costs others more than its own bounds; a slow reader is
+//! timed out.
+//!
+//! While nothing happens it holds no read buffer: bytes are read into a buffer
+//! of the thread, and only what is not yet a whole packet is kept.
+
+//! The parts: `socket` (bytes in and out), `events` (what the client asks and
+//! what it is answered), `delivery` (what its session is owed).
+
+mod delivery;
+mod events;
+mod socket;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use bytestring::ByteString;
+use risiti_mqtt::connection::Closed;
+use risiti_mqtt::{CloseCause, Connection, ConnectionLimits, ReasonCode, Subscription};
+use risiti_store::{AckSink, StoreError};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::broker::{Broker, ConnectionPermit, PageRead, Seat, Ungated};
+use crate::limits;
+use crate::mailbox::{Farewell, Mailbox};
+
+use events::Answer;
+use socket::linger;
+
+/// Serves one connection until it ends.
+pub async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    broker: Arc<Broker>,
+    permit: ConnectionPermit,
+) {
+    let mailbox = Arc::new(Mailbox::default());
+    let limits = connection_limits(&broker);
+    let shell = Shell {
+        connection: Connection::new(&limits, broker.monotonic_ms()),
+        sink: mailbox.clone(),
+        mailbox,
+        broker,
+        peer,
+        seat: None,
+        input: BytesMut::new(),
+        unsettled: VecDeque::new(),
+        answers: Vec::new(),
+        next_answer: ANSWERS_FROM,
+        page: None,
+        retained: VecDeque::new(),
+        retained_coming: false,
+        write_deadline: None,
+        over: None,
+    };
+    shell.run(stream).await;
+    drop(permit);
+}
+/// The bounds of `[mqtt]` as one connection takes them.
+fn connection_limits(broker: &Broker) -> ConnectionLimits {
+    let configured = broker.limits();
+    ConnectionLimits {
+        packet_bytes_max: configured.packet_bytes_max.bytes() as u32,
+        receive_maximum: configured.receive_maximum,
+        topic_alias_maximum: configured.topic_alias_maximum,
+        connect_timeout_ms: configured.connect_timeout_s * 1000,
+        ..ConnectionLimits::default()
+    }
+}
+/// Tokens of state batches start here, those of PUBLISHes at 0.
+const ANSWERS_FROM: u64 = 1 << 63;
+
+/// The token of retained messages on their way to the session's queue.
+const RETAINED: u64 = u64::MAX;
+struct Shell {
+    connection: Connection,
+    broker: Arc<Broker>,
+    mailbox: Arc<Mailbox>,
+    sink: Arc<dyn AckSink>,
+    peer: SocketAddr,
+    seat: Option<Seat>,
+    /// Bytes read that are not taken yet.
+    input: BytesMut,
+    /// Tokens and sizes of PUBLISHes that wait for the disk, oldest first.
+    unsettled: VecDeque<(u64, usize)>,
+    answers: Vec<(u64, Answer)>,
+    next_answer: u64,
+    page: Option<JoinHandle<Result<PageRead, StoreError>>>,
+    /// New subscriptions whose retained messages are still to be sent, and
+    /// behind which topic.
+    retained: VecDeque<(Subscription, Option<ByteString>)>,
+    /// Some of them are on their way to the session's queue.
+    retained_coming: bool,
+    /// When the client must have taken some of what waits to be written.
+    write_deadline: Option<Instant>,
+    over: Option<Box<Closed>>,
+}
+impl Shell {
+    async fn run(mut self, stream: TcpStream) {
+        let _ = stream.set_nodelay(true);
+        loop {
+            self.work().await;
+            match self.write(&stream) {
+                Ok(()) => {}
+                Err(_) => self.connection.handle_transport_lost(),
+            }
+            // Writing may have made room for deliveries, or ended it all.
+            self.work().await;
+            if let Some(closed) = &self.over {
+                let ours = !matches!(
+                    closed.cause,
+                    CloseCause::ClientDisconnected(_) | CloseCause::TransportLost
+                );
+                self.drain(&stream).await;
+                self.end();
+                if ours {
+                    linger(&stream).await;
+                }
+                return;
+            }
+            self.connection.release_spare_memory();
+            self.wait(&stream).await;
+        }
+    }
+
+    /// Does all that can be done without waiting for the network or the disk.
+    async fn work(&mut self) {
+        loop {
+            self.take_settled();
+            if let Some(why) = self.mailbox.farewell() {
+                self.say_farewell(why);
+            }
+            // What was settled may have opened the window for what was read.
+            self.take_input();
+            let mut busy = false;
+            while let Some(event) = self.connection.poll_event() {
+                busy = true;
+                self.handle(event).await;
+            }
+            self.deliver();
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    fn take_input(&mut self) {
+        if !self.input.is_empty() {
+            self.connection.hold_publishes(self.broker.is_saturated());
+            self.connection
+                .handle_input(self.broker.monotonic_ms(), &mut self.input);
+        }
+        if self.input.is_empty() {
+            // Keep no block alive behind an idle connection.
+            self.input = BytesMut::new();
+        }
+    }
+
+    async fn wait(&mut self, stream: &TcpStream) {
+        // A connection that is told to go takes no more work.
+        let reads = self.connection.wants_input() && self.mailbox.farewell().is_none();
+        let saturated = !self.connection.wants_input() && self.broker.is_saturated();
+        let writes = !self.connection.transmit().is_empty();
+        let deadline = self.deadline(saturated);
+        let mailbox = self.mailbox.clone();
+        let broker = self.broker.clone();
+        tokio::select! {
+            () = mailbox.ready() => {}
+            read = stream.readable(), if reads => {
+                if read.is_err() {
+                    self.connection.handle_transport_lost();
+                } else {
+                    self.read(stream);
+                }
+            }
+            _ = stream.writable(), if writes => {}
+            () = broker.unsaturated(), if saturated => self.take_input(),
+            page = async { match self.page.as_mut() {
+                Some(page) => page.await,
+                None => std::future::pending().await,
+            } } => {
+                self.page = None;
+                self.page_in(page);
+            }
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                self.timeout();
+            }
+        }
+    }
+
+    /// When to look at the clock next.
+    fn deadline(&self, saturated: bool) -> Option<Instant> {
+        let now_ms = self.broker.monotonic_ms();
+        let now = Instant::now();
+        let protocol = self
+            .connection
+            .poll_timeout()
+            .map(|at_ms| now + Duration::from_millis(at_ms.saturating_sub(now_ms)));
+        let recheck = saturated.then(|| now + limits::SATURATED_RECHECK);
+        [protocol, recheck, self.write_deadline]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn timeout(&mut self) {
+        if self.write_deadline.is_some_and(|at| at <= Instant::now()) {
+            tracing::info!(peer = %self.peer, client = self.client(), "closed: the client takes no bytes");
+            self.connection.handle_transport_lost();
+            self.connection.transmit().clear();
+            return;
+        }
+        self.connection.handle_timeout(self.broker.monotonic_ms());
+        self.take_input();
+    }
+
+    fn say_farewell(&mut self, why: Farewell) {
+        let (reason, text) = match why {
+            Farewell::TakenOver => (
+                ReasonCode::SessionTakenOver,
+                "another connection of the same client identifier",
+            ),
+            // What waits for the disk is still acknowledged first.
+            Farewell::ShuttingDown if !self.unsettled.is_empty() => return,
+            Farewell::ShuttingDown => (ReasonCode::ServerShuttingDown, "the gateway stops"),
+            Farewell::Administrative => (ReasonCode::AdministrativeAction, "ended by an operator"),
+        };
+        self.connection.close(reason, text);
+    }
+
+    fn client(&self) -> &str {
+        self.seat.as_ref().map_or("", |s| &s.session.client_id)
+    }
+
+    fn end(mut self) {
+        // What the disk still has to take counts until it has.
+        let unsettled_bytes = self.unsettled.iter().map(|(_, bytes)| bytes).sum();
+        self.mailbox
+            .keep(Ungated::new(&self.broker, unsettled_bytes));
+        let Some(closed) = self.over.take() else {
+            return;
+        };
+        match &closed.cause {
+            CloseCause::Peer { .. } | CloseCause::PublishRefused { .. } => {
+                self.broker
+                    .metrics
+                    .peer_faults
+                    .fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(peer = %self.peer, client = self.client(), "closed: {}", closed.cause);
+            }
+            cause => tracing::debug!(peer = %self.peer, client = self.client(), "closed: {cause}"),
+        }
+        if let Some(seat) = &self.seat {
+            self.broker.disconnected(seat, &closed);
+        }
+    }
+}
