@@ -265,6 +265,9 @@ fn a_damaged_state_is_salvaged_and_never_in_silence() {
         if missing > 0 {
             assert!(kept.alarms > 0, "lost in silence: {reports:#?}");
             assert!(!quarantined.is_empty(), "no evidence: {reports:#?}");
+            let told = &gateway.status().unwrap().alarms[0];
+            assert!(told.contains("state database was damaged"), "{told}");
+            assert!(!told.contains("0 lost"), "it does not know that: {told}");
         }
         for item in quarantined.iter().filter(|q| q.join("db").is_file()) {
             assert!(

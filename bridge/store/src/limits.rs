@@ -110,6 +110,10 @@ pub const LOCK_WAIT_MS: u64 = 5_000;
 /// for an operator, not data.
 pub const QUARANTINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// One part in so many of the budget is the most that the quarantine takes: on a
+/// small budget the rest must still hold two generations and the state.
+pub const QUARANTINE_BUDGET_PART: u64 = 8;
+
 /// How long one call of sled may take before a second one wakes it, milliseconds:
 /// longer than an ordinary sync of a slow disk, so that a healthy call is left
 /// alone.

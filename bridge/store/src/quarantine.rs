@@ -2,19 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::options::StoreOptions;
 use crate::{StoreError, files, limits};
 
 /// The directory `quarantine/` of a store. Names are `<number>-<what>`.
 pub(crate) struct Quarantine {
     dir: PathBuf,
+    bytes_max: u64,
 }
 
 impl Quarantine {
-    pub(crate) fn open(store_dir: &Path) -> Result<Self, StoreError> {
-        let dir = store_dir.join("quarantine");
+    /// It counts towards the budget, so it is bounded by a part of that too:
+    /// evidence must never stop the PUBACKs for good.
+    pub(crate) fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        let dir = options.dir.join("quarantine");
+        let bytes_max =
+            limits::QUARANTINE_BYTES_MAX.min(options.budget_bytes / limits::QUARANTINE_BUDGET_PART);
         files::create_dir(&dir)?;
         files::sweep_leftovers(&dir)?;
-        Ok(Self { dir })
+        Ok(Self { dir, bytes_max })
     }
 
     /// Moves a directory aside; returns its new name.
@@ -66,7 +72,7 @@ impl Quarantine {
         };
         paths.retain(|path| number_of(path).is_some());
         let mut sizes: Vec<u64> = paths.iter().map(|p| files::allocated_bytes(p)).collect();
-        while paths.len() > 1 && sizes.iter().sum::<u64>() > limits::QUARANTINE_BYTES_MAX {
+        while paths.len() > 1 && sizes.iter().sum::<u64>() > self.bytes_max {
             let oldest = paths.remove(0);
             sizes.remove(0);
             tracing::warn!(path = %oldest.display(), "quarantine is full, its oldest item goes");
@@ -85,4 +91,27 @@ impl Quarantine {
 fn number_of(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     name.split('-').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_the_newest_within_its_part_of_the_budget() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            budget_bytes: 32 * 1024 * limits::QUARANTINE_BUDGET_PART,
+            ..StoreOptions::new(dir.path())
+        };
+        let quarantine = Quarantine::open(&options).unwrap();
+        let bytes = [7; 8 * 1024];
+        let names: Vec<String> = (0..10)
+            .map(|_| quarantine.take_bytes(&bytes, "bytes").unwrap())
+            .collect();
+        let kept = files::list(&dir.path().join("quarantine")).unwrap();
+        assert!((2..=4).contains(&kept.len()), "{kept:?}");
+        let newest = kept.last().and_then(|path| path.file_name()).unwrap();
+        assert_eq!(newest.to_str(), names.last().map(String::as_str));
+    }
 }

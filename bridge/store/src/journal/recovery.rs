@@ -85,7 +85,7 @@ pub(super) fn open(
             sync_hook: options.sync_hook.clone(),
         },
         disk,
-        quarantine: Quarantine::open(&options.dir)?,
+        quarantine: Quarantine::open(options)?,
         queue: Mutex::new(Queue::default()),
         arrived: Condvar::new(),
         progress: Mutex::new(Progress {

@@ -41,7 +41,7 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
     };
     files::create_dir(&dir)?;
     files::sweep_leftovers(&dir)?;
-    let quarantine = Quarantine::open(&options.dir)?;
+    let quarantine = Quarantine::open(options)?;
     restore_before(&dir)?;
     finish_replacement(&dir, &quarantine)?;
     // A rename of the life before may have failed at its sync.
