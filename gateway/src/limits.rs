@@ -78,6 +78,9 @@ pub const RETAINED_PER_PAGE: usize = 64;
 /// hold a thread.
 pub const RETAINED_LOOKED_AT_PER_PAGE: usize = 4_096;
 
+/// A time before 2023 was written by a clock that was not set.
+pub const CLOCK_SET_MS_MIN: u64 = 1_672_531_200_000;
+
 #[cfg(test)]
 mod tests {
     use risiti_mqtt::ConnectionLimits;
@@ -91,5 +94,3 @@ mod tests {
         assert!(packet + topic_by_alias + client_id <= RECORD_BYTES_MAX);
     }
 }
-/// A time before 2023 was written by a clock that was not set.
-pub const CLOCK_SET_MS_MIN: u64 = 1_672_531_200_000;
