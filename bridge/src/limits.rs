@@ -28,6 +28,11 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// again whether it shall stop.
 pub const CALL: Duration = Duration::from_millis(500);
 
+/// From the beginning of one transaction to the next while fewer records wait
+/// than a batch holds: bounds what steady traffic costs the brokers to 50
+/// transactions a second. Far below what anybody at a terminal notices.
+pub const TRANSACTION_SPACING: Duration = Duration::from_millis(20);
+
 /// Shortest pause between two looks for an answer of Kafka: far below a round
 /// trip, and long enough to cost nothing.
 pub const LOOK_MIN: Duration = Duration::from_micros(100);

@@ -136,6 +136,8 @@ pub(super) struct Session<'a> {
     pub(super) position_key: String,
     bootstrap: String,
     begun: Instant,
+    /// When the last batch was begun.
+    sent_at: Instant,
     /// The next position to send.
     next: Position,
     /// The next position as Kafka has it.
@@ -182,6 +184,7 @@ impl<'a> Session<'a> {
             position_key: position::key(&setup.gateway_id, &setup.name, journal_id),
             bootstrap,
             begun: Instant::now(),
+            sent_at: Instant::now(),
             next: 0,
             saved: 0,
             saved_at: Instant::now(),
@@ -283,6 +286,7 @@ impl<'a> Session<'a> {
             {
                 self.ensure_topics()?;
             }
+            self.let_gather(source.end());
             let batch = match source.read(self.next, self.records_max, bytes_max) {
                 Ok(batch) => batch,
                 Err(error) => {
@@ -312,6 +316,17 @@ impl<'a> Session<'a> {
                 &self.settled,
             );
             self.carry_out(&plan, life)?;
+        }
+    }
+
+    /// Under steady traffic lets a few records come together: a transaction costs
+    /// the brokers the same for one record as for a hundred. What comes after a
+    /// pause, and a batch that is full, goes at once.
+    fn let_gather(&self, end: Position) {
+        let waiting = end.saturating_sub(self.next);
+        let since = self.sent_at.elapsed();
+        if waiting > 0 && waiting < self.records_max as u64 && since < limits::TRANSACTION_SPACING {
+            self.control.pause(limits::TRANSACTION_SPACING - since);
         }
     }
 
@@ -351,6 +366,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.control.set_state(State::Sending);
+        self.sent_at = Instant::now();
         if !self.aging.is_empty() {
             self.warn_of_aged(&plan.sends);
         }
