@@ -113,15 +113,18 @@ impl Newcomer {
         (running, line)
     }
 
-    /// Repeats a command until what it prints is as wanted.
+    /// Repeats a command until what it prints is as wanted. A person types more
+    /// slowly than a topic comes into being, and kcat fails before that.
     fn run_until(&self, command: &str, wanted: impl Fn(&str) -> bool) -> String {
         let until = Instant::now() + LONG;
         loop {
-            let printed = self.run(command);
-            if wanted(&printed) {
+            let ended = output(&mut self.shell(command), LONG).unwrap();
+            let printed = String::from_utf8_lossy(&ended.stdout).into_owned();
+            if ended.status.success() && wanted(&printed) {
                 return printed;
             }
-            assert!(Instant::now() < until, "{command}{printed}");
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(Instant::now() < until, "{command}{printed}{said}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }
