@@ -35,6 +35,8 @@ pub struct Status {
     pub dead_letters: u64,
     /// What a person has to look at; empty if nothing.
     pub alarms: Vec<String>,
+    /// What a person should know; nothing is wrong yet.
+    pub notes: Vec<String>,
 }
 
 /// The journal, in positions and bytes.
@@ -94,6 +96,7 @@ impl Status {
         if let Some(why) = &state.stalled {
             alarms.push(format!("session state can't be written: {why}"));
         }
+        let mut notes = Vec::new();
         let clusters = view
             .forwarders
             .lock()
@@ -101,6 +104,7 @@ impl Status {
             .map(|(name, f)| {
                 let status = f.status();
                 alarms.extend(status.alarm.clone());
+                notes.extend(status.note.clone());
                 ClusterStatus {
                     name: name.clone(),
                     state: format!("{:?}", status.state),
@@ -133,6 +137,7 @@ impl Status {
             clusters,
             dead_letters: view.dead_letters.count(),
             alarms,
+            notes,
         }
     }
 }

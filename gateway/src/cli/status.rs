@@ -42,6 +42,9 @@ pub fn status(admin: &str) -> Result<(), Failure> {
         println!("embedded     {bootstrap}");
     }
     println!("dead letters {}", s.dead_letters);
+    for note in &s.notes {
+        println!("note         {note}");
+    }
     for alarm in &s.alarms {
         println!("ALARM        {alarm}");
     }
