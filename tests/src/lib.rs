@@ -6,6 +6,7 @@ pub mod fleet;
 pub mod gateway_process;
 pub mod ledger;
 pub mod mock_kafka;
+pub mod own_mounts;
 pub mod real_kafka;
 pub mod risiti_command;
 pub mod upward;

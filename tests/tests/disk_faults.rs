@@ -12,6 +12,7 @@ use risiti_tests::crash::{
     Cut, Errno, Fault, Judge, Names, Op, Operations, Recording, Shim, Snapshot, Unsynced, Verdict,
 };
 use risiti_tests::crash::{scratch, seed};
+use risiti_tests::own_mounts;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -378,16 +379,8 @@ impl SmallDisk {
         let script = "mount -t tmpfs -o size=$1m tmpfs $2/disk || exit 98; shift 2
             \"$@\" || exit 99
             exec \"$0\" check < question > answer";
-        let mut command = Command::new("unshare");
-        command.args([
-            "-r",
-            "-m",
-            "sh",
-            "-c",
-            script,
-            DRIVER,
-            &size_mib.to_string(),
-        ]);
+        let mut command = own_mounts::command();
+        command.args(["sh", "-c", script, DRIVER, &size_mib.to_string()]);
         command
             .arg(home.path())
             .args([DRIVER, "run", "disk", "told=told", "health=health"])

@@ -10,13 +10,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
+use risiti_tests::own_mounts;
 use risiti_tests::real_kafka::{self, RealKafka};
 use risiti_tests::risiti_command::{Running, output, risiti};
 use risiti_tests::upward::{self, RAW};
@@ -259,8 +260,8 @@ impl SmallDisk {
         let disk = dir.join("disk");
         fs::create_dir(&disk).unwrap();
         let script = "mount -t tmpfs -o size=$0m tmpfs \"$1\" && echo mounted && exec cat";
-        let mut holder = Command::new("unshare")
-            .args(["-r", "-m", "sh", "-c", script, &size_mib.to_string()])
+        let mut holder = own_mounts::command()
+            .args(["sh", "-c", script, &size_mib.to_string()])
             .arg(&disk)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
