@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
 use risiti_tests::crash::{
-    Cut, Errno, Fault, Names, Operations, Recording, Shim, Snapshot, Unsynced,
+    Cut, Errno, Fault, Moment, Names, Operations, Recording, Shim, Snapshot, Unsynced,
 };
 use risiti_tests::crash::{scratch, seed};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -269,4 +272,149 @@ fn a_stalled_sync_ends_when_the_test_says_so() {
     shim.delay_syncs_ms(0);
     assert!(child.wait().unwrap().success());
     assert_eq!(shim.syncs(), 6 * 28);
+}
+
+/// The lives of processes that are killed in turn, over one recorded directory.
+struct Lives {
+    home: tempfile::TempDir,
+    shim: Shim,
+    lives: u32,
+}
+
+impl Lives {
+    fn new() -> Self {
+        let home = tempfile::tempdir_in(scratch()).unwrap();
+        fs::create_dir(home.path().join("root")).unwrap();
+        let shim = Shim::over(&home.path().join("root"))
+            .unwrap()
+            .recording(&home.path().join("log"));
+        shim.skip_real_syncs();
+        Self {
+            home,
+            shim,
+            lives: 0,
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.home.path().join("root")
+    }
+
+    /// Another life: appends to what the others left, in pieces of many pages,
+    /// shrinks it, and lets the toy do the rest in a directory of its own.
+    fn command(&mut self) -> Command {
+        // Only what a tool opens itself is seen, not what a shell opens for it.
+        const LIFE: &str = "dd if=\"$0\" of=big bs=300000 count=1
+            dd if=big of=all bs=70000 oflag=append conv=notrunc; mv big mine
+            truncate -s 250000 mine; mkdir \"$1\" && exec \"$0\" \"$1\"";
+        self.lives += 1;
+        let mut command = Command::new("sh");
+        let toy = env!("CARGO_BIN_EXE_crash_toy");
+        command
+            .args(["-c", LIFE, toy])
+            .arg(self.lives.to_string())
+            .current_dir(self.root())
+            .process_group(0)
+            .stderr(Stdio::null());
+        self.shim.command(&mut command);
+        command
+    }
+
+    /// Why the recording is not the directory, if it isn't.
+    fn difference(&self) -> Option<String> {
+        let log = self.home.path().join("log");
+        let recording = match Recording::load(&log, &Snapshot::default(), "") {
+            Ok(recording) => recording,
+            Err(e) => return Some(e.to_string()),
+        };
+        let image = self.home.path().join("image");
+        let cut = Cut {
+            at: recording.ops().len(),
+            unsynced: Unsynced::Kept,
+            names: Names::Strict,
+            seed: 0,
+        };
+        cut.build(&recording, &image).unwrap();
+        let (real, built) = (tree(&self.root()), tree(&image));
+        fs::remove_dir_all(&image).unwrap();
+        let paths = real.keys().chain(built.keys());
+        paths
+            .filter(|path| real.get(*path) != built.get(*path))
+            .map(|path| format!("{} differs", path.display()))
+            .next()
+    }
+}
+
+/// A toy that is killed at `moment` of its `nth` operation, and comes back.
+fn killed_at(moment: Moment, nth: u64, forgetful: bool) -> Option<String> {
+    let mut lives = Lives::new();
+    if forgetful {
+        lives.shim.forget_what_kills_cut_short();
+    }
+    let mut toy = Command::new(env!("CARGO_BIN_EXE_crash_toy"));
+    lives.shim.kill_at(moment, nth);
+    let status = lives.shim.command(toy.arg(lives.root())).status().unwrap();
+    assert_eq!(status.signal(), Some(9), "{moment:?} {nth}: {status}");
+    lives.shim.spare();
+    assert!(lives.command().status().unwrap().success());
+    lives.difference()
+}
+
+const MOMENTS: [Moment; 5] = [
+    Moment::Noted,
+    Moment::Intended,
+    Moment::HalfDone,
+    Moment::Done,
+    Moment::Recorded,
+];
+
+#[test]
+fn a_kill_at_any_moment_of_an_operation_leaves_an_exact_recording() {
+    let mut random = fastrand::Rng::with_seed(seed());
+    for moment in MOMENTS {
+        // The first ones are of every kind: mkdir, create, write, rename.
+        let later: Vec<u64> = (0..8).map(|_| random.u64(8..300)).collect();
+        for nth in (1..8).chain(later) {
+            let difference = killed_at(moment, nth, false);
+            assert_eq!(difference, None, "killed when {moment:?}, {nth}");
+        }
+    }
+}
+
+#[test]
+fn a_recorder_that_forgets_what_a_kill_cut_short_is_convicted() {
+    for moment in [Moment::HalfDone, Moment::Done] {
+        let missed = (1..8).filter(|nth| killed_at(moment, *nth, true).is_some());
+        assert!(missed.count() >= 6, "{moment:?}");
+    }
+    // Where nothing happened, there is nothing to miss.
+    assert_eq!(killed_at(Moment::Intended, 3, true), None);
+}
+
+#[test]
+fn an_operation_that_the_recorder_does_not_see_is_noticed() {
+    let mut lives = Lives::new();
+    assert!(lives.command().status().unwrap().success());
+    assert_eq!(lives.difference(), None);
+    fs::write(lives.root().join("1/unseen"), b"").unwrap();
+    assert_eq!(lives.difference().as_deref(), Some("1/unseen differs"));
+}
+
+#[test]
+fn kills_at_random_moments_leave_an_exact_recording() {
+    let mut random = fastrand::Rng::with_seed(seed());
+    let (mut lives, mut killed) = (Lives::new(), 0);
+    for _ in 0..40 {
+        let mut child = lives.command().stdout(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(random.u64(..15_000)));
+        kill_process_group(Pid::from_child(&child), Signal::KILL).unwrap();
+        killed += u32::from(child.wait().unwrap().signal() == Some(9));
+        // Whatever the shell had begun has its output: gone when that ends.
+        let mut output = Vec::new();
+        child.stdout.unwrap().read_to_end(&mut output).unwrap();
+    }
+    assert!(lives.command().status().unwrap().success());
+    assert_eq!(lives.difference(), None);
+    println!("{killed} of 40 killed");
+    assert!(killed > 0);
 }

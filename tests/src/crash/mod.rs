@@ -26,7 +26,7 @@ mod shim;
 pub use image::{Cut, Names, Unsynced};
 pub use judge::{Judge, Verdict};
 pub use recording::{Entry, NodeId, Op, Recording, Snapshot};
-pub use shim::{Errno, Fault, Operations, Shim};
+pub use shim::{Errno, Fault, Moment, Operations, Shim};
 
 use std::path::PathBuf;
 

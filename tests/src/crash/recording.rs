@@ -3,6 +3,7 @@
 //! Inode numbers are turned into nodes that are never reused, and paths into
 //! (directory, name), so that a rename of a directory confuses nothing. A log
 //! that holds an operation which can't be replayed is refused, never guessed.
+//! An operation that the last process was killed in is not in the log.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
@@ -98,7 +99,8 @@ impl Recording {
     /// `witness` is the path given to [`super::Shim::witness`].
     ///
     /// # Errors
-    /// The log can't be read, or holds an operation that can't be replayed.
+    /// The log can't be read, is cut short, or holds an operation that can't be
+    /// replayed.
     pub fn load(log: &Path, before: &Snapshot, witness: &str) -> io::Result<Self> {
         let mut loader = Loader {
             nodes: HashMap::from([(before.root_ino, 0)]),
@@ -106,7 +108,7 @@ impl Recording {
             syncs: HashMap::new(),
             recording: Self {
                 ops: Vec::new(),
-                log: fs::read(log)?,
+                log: committed(log)?,
                 witness: None,
                 is_dir: vec![true],
                 base: 0,
@@ -114,7 +116,7 @@ impl Recording {
         };
         let logged = loader.recording.log.len();
         loader.base(before);
-        let mut at = 0;
+        let mut at = HEAD_BYTES;
         while let Some(raw) = Raw::parse(&loader.recording.log[..logged], at)? {
             at = raw.data.end;
             loader.take(&raw)?;
@@ -197,6 +199,25 @@ impl Recording {
     }
 }
 
+const MAGIC: &[u8] = b"RSL2\x02\0\0\0";
+const HEAD_BYTES: usize = 16_384;
+
+/// The log up to where its writer last finished an entry.
+fn committed(path: &Path) -> io::Result<Vec<u8>> {
+    let mut log = fs::read(path)?;
+    let end = log
+        .get(8..16)
+        .and_then(|end| end.try_into().ok())
+        .map(u64::from_le_bytes)
+        .and_then(|end| usize::try_from(end).ok())
+        .filter(|end| log.starts_with(MAGIC) && (HEAD_BYTES..=log.len()).contains(end))
+        .ok_or_else(|| {
+            io::Error::other(format!("{}: no whole log of version 2", path.display()))
+        })?;
+    log.truncate(end);
+    Ok(log)
+}
+
 const CREATE: u32 = 1;
 
 /// An entry of the log.
@@ -210,22 +231,24 @@ struct Raw {
 }
 
 impl Raw {
-    /// The entry at `at`; `None` at the end, also if a kill tore the last one.
+    /// The entry at `at`; `None` at the end.
     fn parse(log: &[u8], at: usize) -> io::Result<Option<Self>> {
-        let Some(head) = log.get(at..at + 40) else {
+        if at == log.len() {
             return Ok(None);
-        };
+        }
+        let torn = || io::Error::other(format!("no log entry at byte {at}"));
+        let head = log.get(at..at + 40).ok_or_else(torn)?;
         let word = |n: usize| u32::from_le_bytes(head[n..n + 4].try_into().expect("4 bytes"));
         let long = |n: usize| u64::from_le_bytes(head[n..n + 8].try_into().expect("8 bytes"));
         if word(0) != 0x3148_5352 {
-            return Err(io::Error::other(format!("no log entry at byte {at}")));
+            return Err(torn());
         }
         let a = at + 40;
         let b = a + word(32) as usize;
         let data = b + word(36) as usize;
         let end = data + long(24) as usize;
         if end > log.len() {
-            return Ok(None);
+            return Err(torn());
         }
         let path = |r: Range<usize>| PathBuf::from(OsString::from_vec(log[r].to_vec()));
         Ok(Some(Self {

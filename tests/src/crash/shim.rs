@@ -66,6 +66,21 @@ pub struct Fault {
     pub torn: bool,
 }
 
+/// A moment of a recorded operation that a kill can come at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Its path and data are in the log, and nothing yet says that they count.
+    Noted = 1,
+    /// The intent is noted, the operation not begun.
+    Intended = 2,
+    /// Half of the bytes are in the file (of writes only).
+    HalfDone = 3,
+    /// The operation is made, and not yet in the log.
+    Done = 4,
+    /// It is in the log, and its caller does not know.
+    Recorded = 5,
+}
+
 /// A recorder between a process and the files below one directory.
 #[derive(Debug)]
 pub struct Shim {
@@ -176,6 +191,24 @@ impl Shim {
     /// No operation fails any more.
     pub fn heal(&self) {
         self.order(3, 0);
+    }
+
+    /// SIGKILL for the process at this moment of the `nth` (from 1) operation
+    /// from now that has it.
+    pub fn kill_at(&self, moment: Moment, nth: u64) {
+        self.order(12, nth);
+        self.order(11, moment as u64);
+    }
+
+    /// No kill is ordered any more.
+    pub fn spare(&self) {
+        self.order(11, 0);
+    }
+
+    /// The recorder takes what a kill cut short for not done, without a look:
+    /// a bug, to show that a test would notice it.
+    pub fn forget_what_kills_cut_short(&self) {
+        self.order(13, 1);
     }
 
     /// How many operations of the armed classes were seen (all, if none were armed).
