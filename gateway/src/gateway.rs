@@ -7,6 +7,7 @@
 //! costs none of the guarantees, only time at the next start; so a stop whose
 //! disk does not answer ends at its deadline like one.
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -434,13 +435,20 @@ fn store_options(config: &Config, switches: &Switches) -> StoreOptions {
 /// Starts the embedded cluster if any cluster is it, with the topics of its
 /// routes, and leaves its address beside the data.
 fn start_embedded(config: &Config) -> Result<Option<Arc<EmbeddedCluster>>, StartError> {
-    let wanted = config
+    let partitions: BTreeMap<_, _> = config
         .all_clusters()
-        .any(|(_, cluster)| cluster.bootstrap == Bootstrap::Embedded);
-    if !wanted {
+        .filter(|(_, cluster)| cluster.bootstrap == Bootstrap::Embedded)
+        .map(|(name, cluster)| (name, cluster.partitions))
+        .collect();
+    if partitions.is_empty() {
         return Ok(None);
     }
     let embedded = EmbeddedCluster::start()?;
+    for route in &config.routes {
+        if let Some(partitions) = partitions.get(route.cluster.as_str()) {
+            embedded.create_topic(&route.topic, *partitions)?;
+        }
+    }
     let path = config.gateway.data_dir.join("embedded-kafka");
     std::fs::write(&path, format!("{}\n", embedded.bootstrap())).map_err(|source| {
         StartError::DataDir {

@@ -75,10 +75,3 @@ fn backlog(records: u64, generation_bytes: u64, memory_bytes_max: u64) {
 fn a_backlog_costs_disk_and_not_memory() {
     backlog(100_000, 2 * 1024 * 1024, 100 << 20);
 }
-
-/// `cargo test -p risiti-store --test backlog -- --ignored`
-#[test]
-#[ignore = "writes some 600 MB: a minute"]
-fn a_million_records_cost_disk_and_not_memory() {
-    backlog(1_000_000, 32 * 1024 * 1024, 100 << 20);
-}
