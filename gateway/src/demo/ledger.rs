@@ -217,7 +217,8 @@ impl fmt::Display for Verdict {
         }
         writeln!(
             f,
-            "  through {} power cut of the gateway and {} link cuts; PUBACK after {} ms (median), {} ms (p99) over the bad link",
+            "  through {} power cut of the gateway and {} link cuts;\n  \
+             PUBACK after {} ms (median), {} ms (p99) over the bad link",
             self.power_cuts,
             self.link_cuts,
             self.puback.0.as_millis(),

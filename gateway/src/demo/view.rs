@@ -114,7 +114,7 @@ impl View {
                 "risiti demo   [{}{}] {:.0} of {} s",
                 "#".repeat(full),
                 ".".repeat(BAR - full),
-                elapsed.as_secs_f64(),
+                elapsed.min(self.length).as_secs_f64(),
                 self.length.as_secs()
             ),
             String::new(),
