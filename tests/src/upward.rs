@@ -71,6 +71,8 @@ pub fn config(gateway_id: &str, bootstrap: &str) -> String {
 id = "{gateway_id}"
 [kafka]
 bootstrap = "{bootstrap}"
+# Small, so that a fault falls between two of many.
+batch_records_max = 1000
 partitions = 3
 [[routes]]
 name = "records"

@@ -165,12 +165,34 @@ impl Database {
             hook(&self.dir).map_err(|e| StoreError::io("sync", &path, e))?;
         }
         match self.options.sync {
-            SyncPolicy::Durable => self
-                .file
-                .sync_data()
-                .map_err(|e| StoreError::io("sync", &path, e)),
+            SyncPolicy::Durable => {
+                self.sync_blobs()?;
+                self.file
+                    .sync_data()
+                    .map_err(|e| StoreError::io("sync", &path, e))
+            }
             SyncPolicy::FlushOnly => Ok(()),
         }
+    }
+
+    /// sled writes a node that has grown too large into a file of its own and
+    /// never syncs it. The bounds on values keep that from happening; should it
+    /// happen all the same, the promise still holds.
+    fn sync_blobs(&self) -> Result<()> {
+        let folder = self.dir.join("blobs");
+        let blobs = files::list(&folder)?;
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        for path in blobs {
+            match File::open(&path).and_then(|f| f.sync_all()) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("sync", &path, e));
+                }
+                _ => {}
+            }
+        }
+        files::sync_dir(&folder)
     }
 }
 

@@ -9,14 +9,22 @@ pub const RECORD_BYTES_MAX: usize = 256 * 1024;
 /// string (MQTT-1.5.4).
 pub const STRING_BYTES_MAX: usize = 65_535;
 
-/// The largest value handed to sled, bytes. sled moves a *node* of more than
-/// 512 KiB / 4 - 20 = 131,052 bytes to a separate file under `blobs/` that no
-/// sync covers. A leaf splits above 16 entries, so up to 17 values travel
-/// together: 17 x 7,168 leaves 540 bytes for each key and its lengths.
+/// The largest value handed to sled by the journal, bytes. sled moves a *node*
+/// of more than 512 KiB / 4 - 20 = 131,052 bytes to a separate file under
+/// `blobs/`. A leaf splits above 16 entries, and the journal's keys only grow,
+/// so up to 17 values travel together: 17 x 7,168 leaves 540 bytes for each key
+/// and its lengths.
 pub const VALUE_BYTES_MAX: usize = 7 * 1024;
 
+/// The largest value handed to sled by the state, bytes. Where entries are
+/// deleted, leaves of fewer than four merge with their neighbour, and while they
+/// do a leaf does not split: 20 entries and some more were seen together. At
+/// this size 28 fit, each with the longest key.
+pub const STATE_ENTRY_BYTES_MAX: usize = 4 * 1024;
+
 /// The longest key of the state database, bytes: with sled's own overhead it
-/// stays below the 540 bytes that [`VALUE_BYTES_MAX`] leaves.
+/// stays below the 540 bytes that [`VALUE_BYTES_MAX`] and
+/// [`STATE_ENTRY_BYTES_MAX`] leave.
 pub const KEY_BYTES_MAX: usize = 400;
 
 /// The largest value of one state entry, bytes: a retained message or a queued
@@ -118,3 +126,7 @@ pub const QUARANTINE_BUDGET_PART: u64 = 8;
 /// longer than an ordinary sync of a slow disk, so that a healthy call is left
 /// alone.
 pub const CALL_STUCK_MS: u64 = 1_000;
+
+/// What the budget keeps free for segments that sled has begun: 512 KiB each, of
+/// the generation being written, the one before it, and the state.
+pub const BEGUN_SEGMENTS_BYTES: u64 = 3 * 512 * 1024;

@@ -31,12 +31,12 @@ const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 34;
 
 /// The largest envelope, bytes.
-pub(crate) const ENVELOPE_BYTES_MAX: usize = limits::VALUE_BYTES_MAX;
+pub(crate) const ENVELOPE_BYTES_MAX: usize = limits::STATE_ENTRY_BYTES_MAX;
 
 /// The bytes of a large value that one piece takes: with header and key it
-/// stays within [`limits::VALUE_BYTES_MAX`].
+/// stays within [`limits::STATE_ENTRY_BYTES_MAX`].
 pub(crate) const PIECE_BYTES: usize =
-    limits::VALUE_BYTES_MAX - HEADER_BYTES - limits::KEY_BYTES_MAX - 8;
+    limits::STATE_ENTRY_BYTES_MAX - HEADER_BYTES - limits::KEY_BYTES_MAX - 8;
 
 /// Where stamps of one life begin.
 pub(crate) const LIFE_SHIFT: u32 = 40;
@@ -233,6 +233,6 @@ mod tests {
             key: &key,
             value: &[1; PIECE_BYTES],
         };
-        assert!(piece.encode().len() <= limits::VALUE_BYTES_MAX);
+        assert!(piece.encode().len() <= limits::STATE_ENTRY_BYTES_MAX);
     }
 }

@@ -120,14 +120,16 @@ fn keep_before(dir: &Path) -> Result<()> {
     if building.is_dir() {
         files::remove_dir(&building)?;
     }
-    files::create_dir(&building)?;
-    files::create_dir(&building.join("blobs"))?;
-    for from in files::list(&dir.join("db"))? {
-        if let (true, Some(name)) = (from.is_file(), from.file_name()) {
-            files::copy_bytes(&from, &building.join(name))?;
+    for folder in ["", "blobs"] {
+        let to = building.join(folder);
+        files::create_dir(&to)?;
+        for from in files::list(&dir.join("db").join(folder))? {
+            if let (true, Some(name)) = (from.is_file(), from.file_name()) {
+                files::copy_bytes(&from, &to.join(name))?;
+            }
         }
+        files::sync_dir(&to)?;
     }
-    files::sync_dir(&building)?;
     files::rename(&dir.join("db"), &dir.join("before"))?;
     files::rename(&building, &dir.join("db"))
 }
