@@ -145,8 +145,7 @@ impl Disk {
         let more = more_bytes * WRITE_AMPLIFICATION;
         let allowed = self
             .budget_bytes
-            .saturating_sub(self.receipts_reserve_bytes)
-            .saturating_sub(limits::BEGUN_SEGMENTS_BYTES);
+            .saturating_sub(self.receipts_reserve_bytes);
         if used_bytes.saturating_add(more) > allowed {
             return Some(Alarm::BudgetSpent {
                 used_bytes,

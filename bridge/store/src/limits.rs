@@ -127,6 +127,7 @@ pub const QUARANTINE_BUDGET_PART: u64 = 8;
 /// alone.
 pub const CALL_STUCK_MS: u64 = 1_000;
 
-/// What the budget keeps free for segments that sled has begun: 512 KiB each, of
-/// the generation being written, the one before it, and the state.
+/// By how much the disk taken may pass the budget: segments that sled has begun,
+/// 512 KiB each, of the generation being written, the one before it, and the
+/// state.
 pub const BEGUN_SEGMENTS_BYTES: u64 = 3 * 512 * 1024;
