@@ -20,6 +20,7 @@ pub mod position;
 pub mod properties;
 pub mod route;
 pub mod topics;
+pub mod trace;
 
 pub use dead_letters::{DeadLetter, DeadLetterStore, DeadLetters, Reason};
 pub use embedded::EmbeddedCluster;
@@ -28,3 +29,4 @@ pub use error::BridgeError;
 pub use forwarder::{Forwarder, ForwarderHandle, ForwarderSetup, Options, State, Status};
 pub use metrics::ForwarderMetrics;
 pub use route::{Compiled, Routes};
+pub use trace::{Step, TraceLog};

@@ -100,3 +100,31 @@ pub const USER_PROPERTIES_MAX: usize = 64;
 /// Partitions of a topic of the embedded cluster at most: each may hold 5 MiB
 /// in memory.
 pub const EMBEDDED_PARTITIONS_MAX: u16 = 12;
+
+/// Least size of the trace's files: below, a busy minute would push itself out.
+pub const TRACE_BYTES_MIN: u64 = 1 << 20;
+
+/// Size at which a frame of the trace is ended: what one flipped bit may cost,
+/// some 500 steps.
+pub const TRACE_FRAME_BYTES: usize = 16 * 1024;
+
+/// Steps that wait for the trace's writer, bytes; twice as much memory. A batch
+/// of [`BATCH_RECORDS_MAX`] takes 300 KiB at once.
+pub const TRACE_GATHERED_BYTES_MAX: usize = 1 << 20;
+
+/// How long steps are gathered before they are written: what a kill may cost,
+/// and at most 50 writes a second.
+pub const TRACE_GATHER: Duration = Duration::from_millis(20);
+
+/// How long a search waits for what was noted just before it.
+pub const TRACE_WRITTEN_WAIT: Duration = Duration::from_secs(1);
+
+/// Steps of one record that a search tells: a payment has some six, and a few
+/// for each resend.
+pub const TRACE_EVENTS_MAX: usize = 500;
+
+/// Bytes of a terminal's id in the trace; the wire format allows 23.
+pub const TRACE_TERMINAL_BYTES_MAX: usize = 64;
+
+/// Bytes of a Kafka topic's name, Kafka's own bound.
+pub const TRACE_TOPIC_BYTES_MAX: usize = 249;

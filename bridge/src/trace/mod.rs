@@ -1,0 +1,423 @@
+//! "Where is my receipt?": a flight recorder of every payment's steps.
+//!
+//! Promises: a note never waits for the disk and costs a fraction of a
+//! microsecond; what was noted [`limits::TRACE_GATHER`] ago survives a kill of the
+//! process; the files together stay within their bound, and the newest steps push
+//! out the oldest. Never: anything that a guarantee rests on. When the disk is
+//! slower than the notes come, notes are dropped and counted; a power cut may cost
+//! the last seconds; nobody waits for it, and the gateway runs without it.
+//!
+//! The bytes are described in `format`, the files in `segments`.
+
+mod format;
+mod segments;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use self::format::Frames;
+use self::segments::Segments;
+use crate::limits;
+
+/// A step on the way of a record or of its receipt, to be noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// The record is on stable storage.
+    Durable {
+        /// When the gateway received it, Unix milliseconds.
+        received_ms: u64,
+        /// Its place in the journal.
+        position: u64,
+        /// The terminal marked it as sent again because no receipt came.
+        resend: bool,
+    },
+    /// It stands in Kafka's committed log.
+    Forwarded {
+        /// Kafka topic.
+        topic: &'a str,
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+    },
+    /// Its receipt is on stable storage.
+    Stored {
+        /// Partition of the receipts' topic.
+        partition: i32,
+        /// Offset there.
+        offset: i64,
+        /// When settlement issued it, Unix milliseconds.
+        settled_ms: u64,
+        /// The terminal's receipt number.
+        number: u64,
+        /// The receipt's status code.
+        status: u16,
+    },
+    /// The receipt was written to its terminal's connection.
+    Sent {
+        /// The terminal's receipt number.
+        number: u64,
+        /// It had been sent before.
+        again: bool,
+    },
+    /// The terminal has acknowledged the receipt.
+    Acknowledged {
+        /// The terminal's receipt number.
+        number: u64,
+    },
+    /// The receipt expired before the terminal took it.
+    Expired {
+        /// The terminal's receipt number.
+        number: u64,
+    },
+}
+
+/// A step that was noted: [`Step`] with its topic owned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // as in `Step`
+pub enum Passed {
+    Durable {
+        received_ms: u64,
+        position: u64,
+        resend: bool,
+    },
+    Forwarded {
+        topic: String,
+        partition: i32,
+        offset: i64,
+    },
+    Stored {
+        partition: i32,
+        offset: i64,
+        settled_ms: u64,
+        number: u64,
+        status: u16,
+    },
+    Sent {
+        number: u64,
+        again: bool,
+    },
+    Acknowledged {
+        number: u64,
+    },
+    Expired {
+        number: u64,
+    },
+}
+
+/// When a step was noted, and what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// The step.
+    pub step: Passed,
+}
+
+/// The recorder.
+#[derive(Debug)]
+pub struct TraceLog {
+    shared: Option<Arc<Shared>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// One search at a time: each reads everything.
+    searching: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    gathered: Mutex<Gathered>,
+    /// Something was gathered, or is asked for.
+    wake: Condvar,
+    /// Something was written.
+    written: Condvar,
+    counts: Counts,
+}
+
+#[derive(Debug)]
+struct Gathered {
+    frames: Frames,
+    /// Somebody waits until what is gathered is written.
+    hurry: bool,
+    closing: bool,
+    /// Times that the writer took what was gathered, and finished writing it.
+    taken: u64,
+    finished: u64,
+}
+
+/// What the recorder counts since it was opened.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Steps noted.
+    pub notes: AtomicU64,
+    /// Steps not noted: the disk was slower than they came, or a name was too
+    /// long to be a terminal's.
+    pub dropped: AtomicU64,
+    /// Writes that failed; their steps are lost.
+    pub write_failures: AtomicU64,
+}
+
+impl TraceLog {
+    /// Opens the recorder in `dir`, made if it is not there, with `bytes_max`
+    /// bytes of files at most. With 0 it is off, and what was there is removed.
+    ///
+    /// # Errors
+    /// The directory can't be used, or there is no thread. The gateway can go on
+    /// with [`TraceLog::disabled`].
+    pub fn open(dir: &Path, bytes_max: u64) -> io::Result<Arc<Self>> {
+        if bytes_max == 0 {
+            segments::remove_all(dir)?;
+            return Ok(Self::disabled());
+        }
+        let segments = Segments::open(dir, bytes_max.max(limits::TRACE_BYTES_MIN))?;
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            gathered: Mutex::new(Gathered {
+                frames: Frames::with_capacity(limits::TRACE_GATHERED_BYTES_MAX),
+                hurry: false,
+                closing: false,
+                taken: 0,
+                finished: 0,
+            }),
+            wake: Condvar::new(),
+            written: Condvar::new(),
+            counts: Counts::default(),
+        });
+        let its = Arc::clone(&shared);
+        let writer = std::thread::Builder::new()
+            .name("trace".into())
+            .spawn(move || write_until_closed(&its, segments))?;
+        Ok(Arc::new(Self {
+            shared: Some(shared),
+            writer: Mutex::new(Some(writer)),
+            searching: Mutex::new(()),
+        }))
+    }
+
+    /// A recorder that notes nothing.
+    #[must_use]
+    pub fn disabled() -> Arc<Self> {
+        Arc::new(Self {
+            shared: None,
+            writer: Mutex::new(None),
+            searching: Mutex::new(()),
+        })
+    }
+
+    /// Whether it notes anything.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Notes a step. Never blocks on the disk; what has no room is dropped and
+    /// counted.
+    pub fn note(&self, at_ms: u64, terminal: &str, sequence: u64, step: Step<'_>) {
+        self.notes().note(at_ms, terminal, sequence, step);
+    }
+
+    /// Notes many steps with one lock. Others wait meanwhile: hold it only to
+    /// note.
+    #[must_use]
+    pub fn notes(&self) -> Notes<'_> {
+        Notes(self.shared.as_deref().map(|shared| {
+            let gathered = shared.gathered.lock();
+            NotesOf {
+                bytes_before: gathered.frames.len(),
+                gathered,
+                shared,
+                noted: 0,
+                dropped: 0,
+            }
+        }))
+    }
+
+    /// What was counted; `None` if it is off.
+    #[must_use]
+    pub fn counts(&self) -> Option<&Counts> {
+        self.shared.as_deref().map(|shared| &shared.counts)
+    }
+
+    /// Every step of one record that is still held, in the order in which they
+    /// were noted. Reads all files: some 50 ms for 64 MiB, in one place at a
+    /// time. Of more than [`limits::TRACE_EVENTS_MAX`] the first and the last.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn find(&self, terminal: &str, sequence: u64) -> io::Result<Vec<Event>> {
+        let Some(shared) = &self.shared else {
+            return Ok(Vec::new());
+        };
+        let _one = self.searching.lock();
+        shared.await_written(limits::TRACE_WRITTEN_WAIT);
+        let mut found = VecDeque::new();
+        for number in segments::list(&shared.dir)? {
+            segments::scan(&segments::path(&shared.dir, number), &mut |_, frame| {
+                format::events_of(frame, terminal, sequence, &mut |event| {
+                    if found.len() >= limits::TRACE_EVENTS_MAX {
+                        found.remove(limits::TRACE_EVENTS_MAX / 2);
+                    }
+                    found.push_back(event);
+                });
+            })?;
+        }
+        Ok(found.into())
+    }
+
+    /// The time of the oldest step that is still held, Unix milliseconds; `None`
+    /// if there is none.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn reaches_back_ms(&self) -> io::Result<Option<u64>> {
+        let Some(shared) = &self.shared else {
+            return Ok(None);
+        };
+        let _one = self.searching.lock();
+        let mut oldest = None;
+        for number in segments::list(&shared.dir)? {
+            segments::scan_while(&segments::path(&shared.dir, number), &mut |_, frame| {
+                oldest = Some(format::base_ms(frame));
+                false
+            })?;
+            if oldest.is_some() {
+                break;
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// Writes what is gathered and ends; later notes are dropped. Also done when
+    /// the last owner lets go of it.
+    pub fn close(&self) {
+        if let Some(shared) = &self.shared {
+            shared.gathered.lock().closing = true;
+            shared.wake.notify_all();
+        }
+        if let Some(writer) = self.writer.lock().take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for TraceLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Many steps noted with one lock.
+pub struct Notes<'a>(Option<NotesOf<'a>>);
+
+struct NotesOf<'a> {
+    shared: &'a Shared,
+    gathered: MutexGuard<'a, Gathered>,
+    bytes_before: usize,
+    noted: u64,
+    dropped: u64,
+}
+
+impl Notes<'_> {
+    /// As [`TraceLog::note`].
+    pub fn note(&mut self, at_ms: u64, terminal: &str, sequence: u64, step: Step<'_>) {
+        let Some(notes) = &mut self.0 else {
+            return;
+        };
+        let max = limits::TRACE_GATHERED_BYTES_MAX;
+        let gathered = &mut notes.gathered;
+        let added = !gathered.closing && gathered.frames.add(at_ms, terminal, sequence, step, max);
+        if added {
+            notes.noted += 1;
+        } else {
+            notes.dropped += 1;
+        }
+    }
+}
+
+impl Drop for NotesOf<'_> {
+    fn drop(&mut self) {
+        let counts = &self.shared.counts;
+        counts.notes.fetch_add(self.noted, Ordering::Relaxed);
+        if self.dropped > 0 {
+            counts.dropped.fetch_add(self.dropped, Ordering::Relaxed);
+        }
+        // The writer is woken by what comes first, and when it has to hurry.
+        let bytes = self.gathered.frames.len();
+        let crossed = |line: usize| self.bytes_before <= line && bytes > line;
+        if crossed(0) || crossed(limits::TRACE_GATHERED_BYTES_MAX / 2) {
+            self.shared.wake.notify_all();
+        }
+    }
+}
+
+impl Shared {
+    /// Waits until what is gathered now is in the files.
+    fn await_written(&self, timeout: Duration) {
+        let until = Instant::now() + timeout;
+        let mut gathered = self.gathered.lock();
+        let waited_for = gathered.taken + u64::from(!gathered.frames.is_empty());
+        gathered.hurry = true;
+        self.wake.notify_all();
+        while gathered.finished < waited_for && !gathered.closing {
+            if self.written.wait_until(&mut gathered, until).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+/// The writer's thread.
+fn write_until_closed(shared: &Shared, mut segments: Segments) {
+    let mut taken = Frames::with_capacity(limits::TRACE_GATHERED_BYTES_MAX);
+    let mut failing = false;
+    loop {
+        let closing = {
+            let mut gathered = shared.gathered.lock();
+            while gathered.frames.is_empty() && !gathered.closing {
+                gathered.hurry = false;
+                shared.wake.wait(&mut gathered);
+            }
+            let until = Instant::now() + limits::TRACE_GATHER;
+            while !gathered.hurry
+                && !gathered.closing
+                && gathered.frames.len() <= limits::TRACE_GATHERED_BYTES_MAX / 2
+            {
+                if shared.wake.wait_until(&mut gathered, until).timed_out() {
+                    break;
+                }
+            }
+            gathered.hurry = false;
+            gathered.taken += 1;
+            std::mem::swap(&mut gathered.frames, &mut taken);
+            gathered.closing
+        };
+        let mut failed = None;
+        taken.take_frames(|frame| {
+            if let Err(error) = segments.append(frame) {
+                shared.counts.write_failures.fetch_add(1, Ordering::Relaxed);
+                failed = Some(error);
+            }
+        });
+        match &failed {
+            Some(error) if !failing => {
+                tracing::warn!(%error, "steps of payments can't be recorded; free space on the disk");
+            }
+            _ => {}
+        }
+        failing = failed.is_some();
+        shared.gathered.lock().finished += 1;
+        shared.written.notify_all();
+        if closing {
+            return;
+        }
+    }
+}
