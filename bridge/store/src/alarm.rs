@@ -16,13 +16,31 @@ pub enum Alarm {
     },
     /// The file system is nearly full: PUBACKs are withheld (G8).
     #[error(
-        "the file system has {free_bytes} bytes free, less than store.free_bytes_min ({free_bytes_min}): PUBACKs are withheld; free space"
+        "the file system has {free_bytes} bytes free, too few beside store.free_bytes_min ({free_bytes_min}): PUBACKs are withheld; free space"
     )]
     SpaceLow {
         /// Free now.
         free_bytes: u64,
         /// Wanted.
         free_bytes_min: u64,
+    },
+    /// Even the reserve of the disk budget is spent: no more receipts are taken
+    /// from Kafka, which keeps them (G8).
+    #[error(
+        "the disk budget is spent with its reserve for receipts ({used_bytes} of {budget_bytes} bytes): receipts wait in Kafka; raise store.budget_bytes, or let receipts expire"
+    )]
+    ReceiptsBudgetSpent {
+        /// Taken on disk now.
+        used_bytes: u64,
+        /// Allowed.
+        budget_bytes: u64,
+    },
+    /// The file system is so full that no more receipts are taken from Kafka,
+    /// which keeps them (G8).
+    #[error("the file system has only {free_bytes} bytes free: receipts wait in Kafka; free space")]
+    ReceiptsSpaceLow {
+        /// Free now.
+        free_bytes: u64,
     },
     /// Writing fails: PUBACKs are withheld until it works.
     #[error("writing fails ({reason}): PUBACKs are withheld; check the disk")]

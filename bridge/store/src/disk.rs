@@ -1,12 +1,21 @@
 //! The disk budget (G8): how much the store takes, how much is free, and the
 //! ballast that buys room to move when nothing is free any more.
 //!
-//! Usage is what the file system really allocated, asked anew at most every
-//! [`limits::SPACE_CHECK_MS`] and estimated in between by what was written.
+//! Promises: appends to the journal never take the store above the budget less
+//! its reserve; once refused they go on only when [`limits::RESUME_MARGIN_BYTES`]
+//! are free again, also over a restart, so that neither the alarm nor the clients
+//! flap. Never refuses a write of the state: receipts have a question of their
+//! own, sessions must go on.
+//!
+//! Usage is what the file system really allocated, and for a file of sled's the
+//! whole of the segment that it has begun: it will be filled. It is asked anew
+//! every [`limits::SPACE_CHECK_MS`], and whenever what was written since might
+//! make the difference.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -23,6 +32,8 @@ pub(crate) struct Disk {
     free_bytes_min: u64,
     ballast_bytes: u64,
     measured: Mutex<Measured>,
+    appends_refused: AtomicBool,
+    receipts_refused: AtomicBool,
 }
 
 struct Measured {
@@ -31,6 +42,24 @@ struct Measured {
     free_bytes: u64,
     /// Written since the measurement; an estimate of what it misses.
     written_bytes: u64,
+}
+
+impl Measured {
+    /// Used and free, with the estimate.
+    fn usage(&self) -> (u64, u64) {
+        let written = self.written_bytes * WRITE_AMPLIFICATION;
+        (
+            self.used_bytes + written,
+            self.free_bytes.saturating_sub(written),
+        )
+    }
+}
+
+/// Who asks for room.
+#[derive(Clone, Copy)]
+enum For {
+    Appends,
+    Receipts,
 }
 
 /// sled takes up to this many times what is written to it (measured: 1.7).
@@ -51,6 +80,9 @@ impl Disk {
                 free_bytes: u64::MAX,
                 written_bytes: 0,
             }),
+            // Until there is a margin: a restart is no reason to take more.
+            appends_refused: AtomicBool::new(true),
+            receipts_refused: AtomicBool::new(true),
         };
         disk.lay_ballast();
         Ok(Arc::new(disk))
@@ -118,21 +150,30 @@ impl Disk {
             .at
             .is_none_or(|at| at.elapsed() >= Duration::from_millis(limits::SPACE_CHECK_MS));
         if stale {
-            measured.used_bytes = files::list(&self.dir)
-                .unwrap_or_default()
-                .iter()
-                .filter(|path| path.file_name() != Some("ballast".as_ref()))
-                .map(|path| files::allocated_bytes(path))
-                .sum();
-            measured.free_bytes = files::free_bytes(&self.dir).unwrap_or(u64::MAX);
-            measured.written_bytes = 0;
-            measured.at = Some(Instant::now());
+            self.measure(&mut measured);
         }
-        let written = measured.written_bytes * WRITE_AMPLIFICATION;
-        (
-            measured.used_bytes + written,
-            measured.free_bytes.saturating_sub(written),
-        )
+        measured.usage()
+    }
+
+    /// The same without an estimate in it.
+    fn usage_now(&self) -> (u64, u64) {
+        let mut measured = self.measured.lock();
+        if measured.at.is_none() || measured.written_bytes > 0 {
+            self.measure(&mut measured);
+        }
+        measured.usage()
+    }
+
+    fn measure(&self, measured: &mut Measured) {
+        measured.used_bytes = files::list(&self.dir)
+            .unwrap_or_default()
+            .iter()
+            .filter(|path| path.file_name() != Some("ballast".as_ref()))
+            .map(|path| taken_bytes(path))
+            .sum();
+        measured.free_bytes = files::free_bytes(&self.dir).unwrap_or(u64::MAX);
+        measured.written_bytes = 0;
+        measured.at = Some(Instant::now());
     }
 
     pub(crate) fn budget_bytes(&self) -> u64 {
@@ -141,25 +182,79 @@ impl Disk {
 
     /// Why `more_bytes` of journal must not be written now, if so.
     pub(crate) fn refuses(&self, more_bytes: u64) -> Option<Alarm> {
-        let (used_bytes, free_bytes) = self.usage();
-        let more = more_bytes * WRITE_AMPLIFICATION;
-        let allowed = self
-            .budget_bytes
-            .saturating_sub(self.receipts_reserve_bytes);
-        if used_bytes.saturating_add(more) > allowed {
-            return Some(Alarm::BudgetSpent {
-                used_bytes,
-                budget_bytes: self.budget_bytes,
+        // The first segment of a generation that this write may begin, and the
+        // one into which its end may fall.
+        let more = more_bytes * WRITE_AMPLIFICATION + 2 * limits::SEGMENT_BYTES;
+        self.asked(For::Appends, more)
+    }
+
+    /// Why no more receipts must be taken now, if so.
+    pub(crate) fn refuses_receipts(&self) -> Option<Alarm> {
+        self.asked(For::Receipts, 2 * limits::SEGMENT_BYTES)
+    }
+
+    fn asked(&self, by: For, more: u64) -> Option<Alarm> {
+        let refused = match by {
+            For::Appends => &self.appends_refused,
+            For::Receipts => &self.receipts_refused,
+        };
+        let margin = if refused.load(Ordering::SeqCst) {
+            limits::RESUME_MARGIN_BYTES
+        } else {
+            0
+        };
+        let wanted = more.saturating_add(margin);
+        let answer = self
+            .lacks(by, wanted, self.usage())
+            .and_then(|_| self.lacks(by, wanted, self.usage_now()));
+        refused.store(answer.is_some(), Ordering::SeqCst);
+        answer
+    }
+
+    fn lacks(&self, by: For, wanted: u64, (used_bytes, free_bytes): (u64, u64)) -> Option<Alarm> {
+        let budget_bytes = self.budget_bytes;
+        let (allowed, free_bytes_min) = match by {
+            For::Appends => (
+                budget_bytes.saturating_sub(self.receipts_reserve_bytes),
+                self.free_bytes_min,
+            ),
+            // The other half is for the copy that opening the state makes.
+            For::Receipts => (budget_bytes, self.free_bytes_min / 2),
+        };
+        if used_bytes.saturating_add(wanted) > allowed {
+            return Some(match by {
+                For::Appends => Alarm::BudgetSpent {
+                    used_bytes,
+                    budget_bytes,
+                },
+                For::Receipts => Alarm::ReceiptsBudgetSpent {
+                    used_bytes,
+                    budget_bytes,
+                },
             });
         }
-        if free_bytes.saturating_sub(more) < self.free_bytes_min {
-            return Some(Alarm::SpaceLow {
-                free_bytes,
-                free_bytes_min: self.free_bytes_min,
+        if free_bytes.saturating_sub(wanted) < free_bytes_min {
+            return Some(match by {
+                For::Appends => Alarm::SpaceLow {
+                    free_bytes,
+                    free_bytes_min,
+                },
+                For::Receipts => Alarm::ReceiptsSpaceLow { free_bytes },
             });
         }
         None
     }
+}
+
+/// What a directory takes on disk, sled's files with all of their last segment.
+fn taken_bytes(path: &Path) -> u64 {
+    files::taken_bytes(path, &|path, length| {
+        if path.file_name() == Some("db".as_ref()) {
+            length.next_multiple_of(limits::SEGMENT_BYTES)
+        } else {
+            0
+        }
+    })
 }
 
 fn write_zeros(file: &File, bytes: u64) -> std::io::Result<()> {

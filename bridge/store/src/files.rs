@@ -132,27 +132,29 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
 /// What a directory really takes on disk, bytes (allocated blocks; a name that
 /// vanishes meanwhile counts nothing).
 pub(crate) fn allocated_bytes(path: &Path) -> u64 {
+    taken_bytes(path, &|_, _| 0)
+}
+
+/// The same, where a file counts at least what `least` says for its path and
+/// length.
+pub(crate) fn taken_bytes(path: &Path, least: &dyn Fn(&Path, u64) -> u64) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(meta) = fs::symlink_metadata(path) else {
         return 0;
     };
-    // A damaged generation is linked into the quarantine, not copied.
-    let links = if meta.is_dir() {
-        1
-    } else {
-        meta.nlink().max(1)
-    };
-    let own = meta.blocks() * 512 / links;
+    let allocated = meta.blocks() * 512;
     if !meta.is_dir() {
-        return own;
+        // A damaged generation is linked into the quarantine, not copied.
+        return allocated.max(least(path, meta.len())) / meta.nlink().max(1);
     }
     let Ok(entries) = fs::read_dir(path) else {
-        return own;
+        return allocated;
     };
-    own + entries
-        .flatten()
-        .map(|entry| allocated_bytes(&entry.path()))
-        .sum::<u64>()
+    allocated
+        + entries
+            .flatten()
+            .map(|entry| taken_bytes(&entry.path(), least))
+            .sum::<u64>()
 }
 
 /// Free bytes of the file system that holds `path`, for an unprivileged user.

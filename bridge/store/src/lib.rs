@@ -22,7 +22,7 @@ mod watched;
 pub use alarm::Alarm;
 pub use error::StoreError;
 pub use journal::{Health, Journal};
-pub use options::{StoreOptions, SyncHook, SyncPolicy};
+pub use options::{DurableObserver, StoreOptions, SyncHook, SyncPolicy};
 pub use record::{
     AckSink, Identity, NewRecord, Outcome, Position, ReadBatch, Record, RecordSource,
 };

@@ -127,7 +127,10 @@ pub const QUARANTINE_BUDGET_PART: u64 = 8;
 /// alone.
 pub const CALL_STUCK_MS: u64 = 1_000;
 
-/// By how much the disk taken may pass the budget: segments that sled has begun,
-/// 512 KiB each, of the generation being written, the one before it, and the
-/// state.
-pub const BEGUN_SEGMENTS_BYTES: u64 = 3 * 512 * 1024;
+/// A segment of sled's files, bytes: its own default, which we keep. A file
+/// grows by whole segments in the end.
+pub const SEGMENT_BYTES: u64 = 512 * 1024;
+
+/// How much more than they need must be free before refused appends or receipts
+/// go on, bytes: some hundred records, so that nobody is let in for just one.
+pub const RESUME_MARGIN_BYTES: u64 = 1024 * 1024;

@@ -4,9 +4,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::record::{NewRecord, Position};
+
 /// Called with the database's directory before each sync of its file; may
 /// block, and its error counts as the sync's. For tests: slow and failing disks.
 pub type SyncHook = Arc<dyn Fn(&Path) -> io::Result<()> + Send + Sync>;
+
+/// Hears what the journal has made durable, on its committer's thread: after the
+/// sync, before any outcome and before a reader can see it. Every PUBACK waits
+/// for it, so it must be quick and must not block.
+pub trait DurableObserver: Send + Sync {
+    /// `records` are on stable storage, at contiguous positions from `first` on.
+    fn durable(&self, first: Position, records: &[NewRecord]);
+}
 
 /// Whether outcomes wait for stable storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +58,8 @@ pub struct StoreOptions {
     pub sync: SyncPolicy,
     /// See [`SyncHook`]; `None` outside tests.
     pub sync_hook: Option<SyncHook>,
+    /// See [`DurableObserver`].
+    pub observer: Option<Arc<dyn DurableObserver>>,
 }
 
 impl StoreOptions {
@@ -66,6 +78,7 @@ impl StoreOptions {
             dedup: true,
             sync: SyncPolicy::Durable,
             sync_hook: None,
+            observer: None,
         }
     }
 }

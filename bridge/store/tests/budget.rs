@@ -18,11 +18,13 @@ fn bulky(n: u64) -> NewRecord {
     }
 }
 
+const BUDGET_BYTES: u64 = 10_000_000;
+
 fn tight(dir: &Path) -> StoreOptions {
     StoreOptions {
         generation_bytes: 400_000,
-        budget_bytes: 8_000_000,
-        receipts_reserve_bytes: 1_000_000,
+        budget_bytes: BUDGET_BYTES,
+        receipts_reserve_bytes: 3_000_000,
         ..options(dir)
     }
 }
@@ -50,12 +52,12 @@ fn a_spent_budget_withholds_and_goes_on_when_the_backlog_is_released() {
     let alarm = health.withheld.unwrap().alarm;
     assert!(matches!(alarm, Alarm::BudgetSpent { .. }), "{alarm}");
     assert!(health.alarms.contains(&alarm));
-    let most = 8_000_000 + risiti_store::limits::BEGUN_SEGMENTS_BYTES;
-    assert!(health.used_bytes <= most, "{}", health.used_bytes);
+    assert!(health.used_bytes <= BUDGET_BYTES, "{}", health.used_bytes);
     // Receipts still have their reserve.
     let mut batch = Batch::new();
     batch.put(*b"receipt", vec![1; 10_000]);
     store.state.commit(batch).unwrap();
+    assert_eq!(store.state.receipts_refused(), None);
     // Everything stored can be read, and nothing more was stored.
     let (records, damaged) = store.read_all(1);
     assert_eq!((records.len() as u64, damaged), (token, 0));
@@ -91,6 +93,35 @@ fn what_is_withheld_at_close_was_never_promised() {
             position: token + 1
         }
     );
+}
+
+#[test]
+fn once_the_reserve_is_spent_too_receipts_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&StoreOptions {
+        receipts_reserve_bytes: 7_000_000,
+        budget_bytes: 16_000_000,
+        ..options(dir.path())
+    });
+    let rows = |n: u64| (n * 100..(n + 1) * 100).map(|row| format!("o{row:08}"));
+    let mut groups = 0;
+    while store.state.receipts_refused().is_none() {
+        let mut batch = Batch::new();
+        for key in rows(groups) {
+            batch.put(key, vec![groups as u8; 1_000]);
+        }
+        store.state.commit(batch).unwrap();
+        groups += 1;
+        assert!(groups < 1_000, "the budget is never spent");
+    }
+    assert!(groups > 10, "{groups}");
+    let alarm = store.state.receipts_refused().unwrap();
+    assert!(
+        matches!(alarm, Alarm::ReceiptsBudgetSpent { .. }),
+        "{alarm}"
+    );
+    let used = store.journal.health().used_bytes;
+    assert!(used <= 16_000_000, "{used}");
 }
 
 #[test]

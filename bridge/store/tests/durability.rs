@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use risiti_store::{NewRecord, Outcome, RecordSource, StoreOptions, SyncHook, limits};
+use risiti_store::{
+    DurableObserver, NewRecord, Outcome, Position, RecordSource, StoreOptions, SyncHook, limits,
+};
 use support::{crash_copy, generations, numbered, open, options, packet};
 
 /// A disk whose journal syncs wait until they are let through.
@@ -73,6 +75,47 @@ fn an_outcome_comes_only_after_the_sync() {
         Outcome::Durable { position: 102 }
     );
     assert_eq!(store.journal.health().syncs, syncs + 2);
+}
+
+/// What the journal's observer heard.
+#[derive(Default)]
+struct Heard {
+    records: Mutex<Vec<(Position, NewRecord)>>,
+}
+
+impl DurableObserver for Heard {
+    fn durable(&self, first: Position, records: &[NewRecord]) {
+        let numbered = (first..).zip(records.iter().cloned());
+        self.records.lock().extend(numbered);
+    }
+}
+
+#[test]
+fn the_observer_hears_of_each_record_once_after_its_sync_and_before_its_outcome() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::new(Gate::default());
+    let heard = Arc::new(Heard::default());
+    let mut store = open(&StoreOptions {
+        sync_hook: Some(gate.hook()),
+        observer: Some(Arc::clone(&heard) as _),
+        ..options(dir.path())
+    });
+    gate.set_closed(true);
+    let first = store.submit(numbered(1, 1));
+    support::eventually("the sync has begun", || {
+        gate.waiting.load(Ordering::SeqCst) == 1
+    });
+    assert!(heard.records.lock().is_empty(), "before it is durable");
+    gate.set_closed(false);
+    store.outcomes.wait(first);
+    assert_eq!(heard.records.lock()[..], [(1, numbered(1, 1))]);
+    assert_eq!(store.append(numbered(1, 1)), Outcome::Duplicate);
+    let tokens: Vec<u64> = (2..50).map(|n| store.submit(numbered(1, n))).collect();
+    for token in tokens {
+        store.outcomes.wait(token);
+    }
+    let expected: Vec<_> = (1..50).map(|n| (n, numbered(1, n))).collect();
+    assert_eq!(*heard.records.lock(), expected);
 }
 
 #[test]

@@ -152,6 +152,11 @@ impl Committer {
             counters.group_records_max =
                 counters.group_records_max.max(judged.records.len() as u64);
         }
+        if let Some(observer) = &self.shared.options.observer
+            && !judged.records.is_empty()
+        {
+            observer.durable(first, &judged.records);
+        }
         {
             let mut progress = self.shared.progress.lock();
             for (position, record) in (first..).zip(judged.records) {
@@ -358,6 +363,8 @@ impl Committer {
             for older in &superseded {
                 self.remove_or_remember(older);
             }
+            // Its first segment is more than an estimate by bytes says.
+            self.shared.disk.changed();
             self.writing = Some(Writing {
                 generation,
                 database,

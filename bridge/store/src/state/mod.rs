@@ -245,6 +245,14 @@ impl State {
         }
     }
 
+    /// Why no more receipts must be taken now: even the reserve of the disk
+    /// budget is spent, or the file system is nearly full (G8). Cheap enough to
+    /// be asked before each batch. Nothing else of the state is refused.
+    #[must_use]
+    pub fn receipts_refused(&self) -> Option<Alarm> {
+        self.shared.disk.refuses_receipts()
+    }
+
     pub(crate) fn disk(&self) -> Arc<Disk> {
         Arc::clone(&self.shared.disk)
     }
