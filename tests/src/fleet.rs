@@ -19,7 +19,6 @@
 //! it is not used.
 
 mod client;
-mod wire;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +34,7 @@ use tokio::time::timeout;
 use crate::ledger::{Account, Accounts};
 
 use client::Client;
-pub use wire::MqttVersion;
+pub use risiti_sim::mqtt::MqttVersion;
 
 /// Without any progress for so long a client hangs up and tries anew, as one
 /// with a keep alive would.

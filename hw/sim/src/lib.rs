@@ -1,9 +1,14 @@
-//! The hardware and networks around a gateway, simulated on the host.
+//! The hardware and networks around a gateway, simulated on the host, and the
+//! judge over what they went through.
 //!
 //! Promises: with one seed, the same decisions. Never: used by the gateway or by
 //! a terminal's firmware; tests and the demo only.
 //!
-//! So far: [`link`], a 2G link between TCP clients and a gateway.
+//! - [`link`], a 2G link between TCP clients and a gateway
+//! - [`mqtt`], one MQTT connection of a client
+//! - [`ledger`], the books of a run and its verdict
 
+pub mod ledger;
 mod limits;
 pub mod link;
+pub mod mqtt;

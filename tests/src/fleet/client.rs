@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::wire::{Incoming, Wire};
 use super::{ClientSpec, FleetCounts, Kind, Order, STALL};
 use crate::ledger::Account;
+use risiti_sim::mqtt::{Incoming, Wire};
 
 /// Clients look for their gateway again after this long, doubled up to the
 /// second: terminals would be slower, but a restart should meet them all.
@@ -224,7 +224,7 @@ impl Client {
                 self.in_flight.remove(index);
             }
             Incoming::Acknowledged { success: false, .. } => return self.wrong(),
-            Incoming::Other => {}
+            Incoming::Message(_) | Incoming::Subscribed { .. } | Incoming::Other => {}
         }
         Ok(())
     }

@@ -1,4 +1,9 @@
-//! One MQTT connection of a fleet's client, 3.1.1 or 5, by rumqttc's codec.
+//! One MQTT connection of a client, 3.1.1 or 5, by rumqttc's codec.
+//!
+//! Promises: packets as they are asked for, those that came as they came; what
+//! is acknowledged, sent again or forgotten is the caller's. Never: rumqttc's
+//! event loop, which forgets what is unacknowledged when a session is not
+//! present; or the gateway's own codec, whose mistakes it would hide.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,8 +31,17 @@ const SESSION_EXPIRY_S: u32 = 3_600;
 const PACKET_BYTES_MAX: usize = 64 * 1024;
 
 /// What comes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
+    /// A PUBLISH.
+    Message(Message),
+    /// A SUBACK for one filter.
+    Subscribed {
+        /// For this packet.
+        packet_id: u16,
+        /// Whether it was granted, at any QoS.
+        success: bool,
+    },
     /// A PUBACK or PUBREC.
     Acknowledged {
         /// For this packet.
@@ -42,6 +56,21 @@ pub enum Incoming {
     },
     /// Something else.
     Other,
+}
+
+/// A PUBLISH that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its topic.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Its packet identifier; none at QoS 0.
+    pub packet_id: Option<u16>,
+    /// Whether it may have come before.
+    pub dup: bool,
+    /// Whether it is a retained message that a new subscription asked for.
+    pub retain: bool,
 }
 
 /// A connection after its CONNACK.
@@ -148,6 +177,42 @@ impl Wire {
         }
     }
 
+    /// Writes a SUBSCRIBE to one filter, at QoS 1, to the buffer.
+    ///
+    /// # Errors
+    /// The codec's.
+    pub fn subscribe(&mut self, filter: &str, packet_id: u16) -> io::Result<()> {
+        match self.version {
+            MqttVersion::V3_1_1 => {
+                let mut subscribe = v4::Subscribe::new(filter, mqttbytes::QoS::AtLeastOnce);
+                subscribe.pkid = packet_id;
+                self.write_v4(&v4::Packet::Subscribe(subscribe))
+            }
+            MqttVersion::V5 => {
+                let filter = v5::Filter::new(filter, mqttbytes5::QoS::AtLeastOnce);
+                let mut subscribe = v5::Subscribe::new(filter, None);
+                subscribe.pkid = packet_id;
+                self.write_v5(&v5::Packet::Subscribe(subscribe))
+            }
+        }
+    }
+
+    /// Writes a PUBACK to the buffer.
+    ///
+    /// # Errors
+    /// The codec's.
+    pub fn acknowledge(&mut self, packet_id: u16) -> io::Result<()> {
+        match self.version {
+            MqttVersion::V3_1_1 => self.write_v4(&v4::Packet::PubAck(v4::PubAck::new(packet_id))),
+            MqttVersion::V5 => self.write_v5(&v5::Packet::PubAck(v5::PubAck::new(packet_id, None))),
+        }
+    }
+
+    /// Writes a PINGREQ to the buffer: two bytes in both versions.
+    pub fn ping(&mut self) {
+        self.outgoing.extend_from_slice(&[0xc0, 0]);
+    }
+
     /// Sends what is in the buffer.
     ///
     /// # Errors
@@ -182,6 +247,20 @@ impl Wire {
                 v4::Packet::PubComp(done) => Incoming::Completed {
                     packet_id: done.pkid,
                 },
+                v4::Packet::SubAck(ack) => Incoming::Subscribed {
+                    packet_id: ack.pkid,
+                    success: matches!(
+                        ack.return_codes.as_slice(),
+                        [v4::SubscribeReasonCode::Success(_)]
+                    ),
+                },
+                v4::Packet::Publish(publish) => Incoming::Message(Message {
+                    topic: publish.topic,
+                    payload: publish.payload,
+                    packet_id: (publish.pkid != 0).then_some(publish.pkid),
+                    dup: publish.dup,
+                    retain: publish.retain,
+                }),
                 _ => Incoming::Other,
             },
             MqttVersion::V5 => match self.read_v5().await? {
@@ -202,6 +281,20 @@ impl Wire {
                 v5::Packet::PubComp(done) => Incoming::Completed {
                     packet_id: done.pkid,
                 },
+                v5::Packet::SubAck(ack) => Incoming::Subscribed {
+                    packet_id: ack.pkid,
+                    success: matches!(
+                        ack.return_codes.as_slice(),
+                        [v5::SubscribeReasonCode::Success(_)]
+                    ),
+                },
+                v5::Packet::Publish(publish) => Incoming::Message(Message {
+                    topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+                    payload: publish.payload,
+                    packet_id: (publish.pkid != 0).then_some(publish.pkid),
+                    dup: publish.dup,
+                    retain: publish.retain,
+                }),
                 _ => Incoming::Other,
             },
         })
