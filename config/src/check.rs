@@ -27,8 +27,13 @@ pub fn check(report: &Report, document: &Table, config: &Config) {
         config.admin.insecure,
         "the admin port has no authentication",
     );
+    check_settlement(&root.section("settlement"), config);
     check_sizes(&root, config);
-    check_store(&root.section("store"), &config.store);
+    check_store(
+        &root.section("store"),
+        &config.store,
+        config.trace.bytes_max,
+    );
     check_cluster(&root.section("kafka"), &config.kafka, config);
     for (name, section) in root.sections("clusters") {
         if let Some(cluster) = config.clusters.get(name) {
@@ -103,17 +108,52 @@ fn check_sizes(root: &Section<'_>, config: &Config) {
     }
 }
 
-fn check_store(section: &Section<'_>, store: &Store) {
+fn check_store(section: &Section<'_>, store: &Store, trace_bytes: ByteSize) {
     let parts = [
         store.receipts_reserve_bytes,
         store.ballast_bytes,
         store.keep_forwarded_bytes,
         store.generation_bytes,
         store.generation_bytes,
+        trace_bytes,
     ];
     let least = ByteSize::new(parts.iter().map(|part| part.bytes()).sum());
-    let of = "receipts_reserve_bytes, ballast_bytes, keep_forwarded_bytes and two generations of generation_bytes";
+    let of = "receipts_reserve_bytes, ballast_bytes, keep_forwarded_bytes, trace.bytes_max and two generations of generation_bytes";
     check_at_least(section, "budget_bytes", store.budget_bytes, least, of);
+}
+
+fn check_settlement(section: &Section<'_>, config: &Config) {
+    let settlement = &config.settlement;
+    if let Some(listen) = settlement.listen
+        && !listen.ip().is_loopback()
+    {
+        let remedy = format!("listen on 127.0.0.1:{}", listen.port());
+        let found = format!("{listen}, which others on the network can reach");
+        section.refuse(
+            "listen",
+            Refusal::new("a loopback address", &found, &remedy),
+        );
+    }
+    check_known_cluster(section, &settlement.cluster, config);
+    let topics = [
+        ("records_topic", &settlement.records_topic),
+        ("receipts_topic", &settlement.receipts_topic),
+        ("transactions_topic", &settlement.transactions_topic),
+        ("rejected_topic", &settlement.rejected_topic),
+        ("changelog_topic", &settlement.changelog_topic),
+    ];
+    for (index, (key, topic)) in topics.iter().enumerate() {
+        if topics[..index].iter().any(|(_, other)| other == topic) {
+            section.refuse(
+                key,
+                Refusal::new(
+                    "a topic of its own",
+                    &format!("{topic:?}, which has another use here"),
+                    "give each of the five a topic of its own",
+                ),
+            );
+        }
+    }
 }
 
 fn check_cluster(section: &Section<'_>, cluster: &Cluster, config: &Config) {
@@ -205,6 +245,28 @@ fn check_cluster(section: &Section<'_>, cluster: &Cluster, config: &Config) {
     }
 }
 
+fn check_known_cluster(section: &Section<'_>, cluster: &str, config: &Config) {
+    if config.cluster(cluster).is_some() {
+        return;
+    }
+    let known: Vec<&str> = config.all_clusters().map(|(name, _)| name).collect();
+    let remedy = match nearest(cluster, known.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!(
+            "add [clusters.{cluster}] with its bootstrap, or use one of: {}",
+            known.join(", ")
+        ),
+    };
+    section.refuse(
+        "cluster",
+        Refusal::new(
+            "the name of a cluster",
+            &format!("{cluster:?}, which is none"),
+            &remedy,
+        ),
+    );
+}
+
 fn check_route(section: &Section<'_>, route: &Route, before: &[Route], config: &Config) {
     if !route.name.is_empty() && before.iter().any(|other| other.name == route.name) {
         section.refuse(
@@ -216,25 +278,7 @@ fn check_route(section: &Section<'_>, route: &Route, before: &[Route], config: &
             ),
         );
     }
-    if config.cluster(&route.cluster).is_none() {
-        let known: Vec<&str> = config.all_clusters().map(|(name, _)| name).collect();
-        let remedy = match nearest(&route.cluster, known.iter().copied()) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!(
-                "add [clusters.{}] with its bootstrap, or use one of: {}",
-                route.cluster,
-                known.join(", ")
-            ),
-        };
-        section.refuse(
-            "cluster",
-            Refusal::new(
-                "the name of a cluster",
-                &format!("{:?}, which is none", route.cluster),
-                &remedy,
-            ),
-        );
-    }
+    check_known_cluster(section, &route.cluster, config);
     if route.filter.is_empty() {
         return; // refused already
     }

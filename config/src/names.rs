@@ -26,6 +26,13 @@ pub const GATEWAY_ID: Text = Text {
     },
 };
 
+/// `settlement.instance`.
+pub const INSTANCE: Text = Text {
+    expected: "1 to 64 of a-z, 0-9 and -",
+    remedy: "write a name of its own for each instance, for example \"settlement-2\"",
+    rule: GATEWAY_ID.rule,
+};
+
 /// The name of a route or a cluster.
 pub const NAME: Text = Text {
     expected: "1 to 64 of a-z, 0-9, _ and -",

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 
 use crate::ByteSize;
 use crate::document::Table;
-use crate::kind::{Address, Boolean, FilePath, Refusal, Size, Whole, Word};
+use crate::kind::{Address, Boolean, FilePath, Refusal, Size, SizeOrOff, Whole, Word};
 use crate::limits;
 use crate::model::{
     Admin, Bootstrap, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Route,
-    Security, Store, Terminals,
+    Security, Settlement, Store, Terminals, Trace,
 };
 use crate::names::{
-    BootstrapKind, FILTER, GATEWAY_ID, KAFKA_TOPIC, KeyKind, LOG_LEVEL, NAME, TEMPLATE, USERNAME,
+    BootstrapKind, FILTER, GATEWAY_ID, INSTANCE, KAFKA_TOPIC, KeyKind, LOG_LEVEL, NAME, TEMPLATE,
+    USERNAME,
 };
 use crate::properties::read_properties;
 use crate::secret_file::{read_readable_file, read_secret};
@@ -35,6 +36,8 @@ pub fn read(report: &Report, document: &Table) -> Config {
     let clusters = read_clusters(&root);
     let store = read_store(&root.section("store"), &kafka.bootstrap);
     let routes = read_routes(&root, &terminals);
+    let settlement = read_settlement(&root.section("settlement"));
+    let trace = read_trace(&root.section("trace"), &store);
     let admin = read_admin(&root.section("admin"));
     let log = read_log(&root.section("log"));
     root.finish();
@@ -46,6 +49,8 @@ pub fn read(report: &Report, document: &Table) -> Config {
         kafka,
         clusters,
         routes,
+        settlement,
+        trace,
         admin,
         log,
         load_warnings: Vec::new(),
@@ -232,6 +237,19 @@ fn read_store(section: &Section<'_>, bootstrap: &Bootstrap) -> Store {
     store
 }
 
+fn read_trace(section: &Section<'_>, store: &Store) -> Trace {
+    let trace = Trace {
+        bytes_max: section.read(
+            "bytes_max",
+            Trace::for_store(store).bytes_max,
+            // Every search reads it all: 4 GiB take some seconds.
+            &SizeOrOff::new(ByteSize::mib(1), ByteSize::gib(4)),
+        ),
+    };
+    section.finish();
+    trace
+}
+
 fn read_clusters(root: &Section<'_>) -> BTreeMap<String, Cluster> {
     let sections = root.sections("clusters");
     if sections.len() > limits::CLUSTERS_MAX {
@@ -391,6 +409,70 @@ fn read_route(section: &Section<'_>, terminals: &Terminals) -> Route {
     };
     section.finish();
     route
+}
+
+fn read_settlement(section: &Section<'_>) -> Settlement {
+    let default = Settlement::default();
+    let amount = Whole::new(0_u64, u64::from(u32::MAX) * 1_000, "minor units");
+    let topic = |key, default| section.read(key, default, &KAFKA_TOPIC);
+    let settlement = Settlement {
+        instance: section.read("instance", default.instance, &INSTANCE),
+        group: topic("group", default.group),
+        cluster: section.read("cluster", default.cluster, &NAME),
+        records_topic: topic("records_topic", default.records_topic),
+        receipts_topic: topic("receipts_topic", default.receipts_topic),
+        transactions_topic: topic("transactions_topic", default.transactions_topic),
+        rejected_topic: topic("rejected_topic", default.rejected_topic),
+        changelog_topic: topic("changelog_topic", default.changelog_topic),
+        batch_records_max: section.read(
+            "batch_records_max",
+            default.batch_records_max,
+            // Each writes up to four messages into a queue of 20,000.
+            &Whole::new(1, 4_000, "records"),
+        ),
+        window: section.read(
+            "window",
+            default.window,
+            // Below, a terminal's own unanswered records might not fit.
+            &Whole::new(64, 100_000, "numbers"),
+        ),
+        transaction_timeout_ms: section.read(
+            "transaction_timeout_ms",
+            default.transaction_timeout_ms,
+            &Whole::new(1_000, 900_000, "milliseconds"),
+        ),
+        session_timeout_ms: section.read(
+            "session_timeout_ms",
+            default.session_timeout_ms,
+            &Whole::new(1_000, 300_000, "milliseconds"),
+        ),
+        payment_max_minor: section.read("payment_max_minor", default.payment_max_minor, &amount),
+        day_max_minor: section.read("day_max_minor", default.day_max_minor, &amount),
+        utc_offset_minutes: section.read(
+            "utc_offset_minutes",
+            default.utc_offset_minutes,
+            &Whole::new(-12 * 60, 14 * 60, "minutes"),
+        ),
+        accounts_file: section.read_optional(
+            "accounts_file",
+            &FilePath {
+                what: "a file of accounts, one a line",
+            },
+        ),
+        receipt_expiry_s: section.read(
+            "receipt_expiry_s",
+            default.receipt_expiry_s,
+            &Whole::new(0, 5 * 366 * 24 * 3600, "seconds"),
+        ),
+        listen: section.read_optional(
+            "listen",
+            &Address {
+                example: "127.0.0.1:9181",
+            },
+        ),
+    };
+    section.finish();
+    settlement
 }
 
 fn read_admin(section: &Section<'_>) -> Admin {

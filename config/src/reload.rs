@@ -6,8 +6,8 @@
 use std::fmt::Debug;
 
 use crate::model::{
-    Admin, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Route, Store,
-    Terminals,
+    Admin, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Route, Settlement,
+    Store, Terminals, Trace,
 };
 
 /// What differs between two configurations: each line is a key and, where it is
@@ -56,6 +56,8 @@ impl Config {
             kafka,
             clusters,
             routes,
+            settlement,
+            trace,
             admin,
             log,
             load_warnings: _,
@@ -86,6 +88,12 @@ impl Config {
         for name in names {
             compare_clusters(restart, name, clusters.get(name), new.clusters.get(name));
         }
+        compare!(restart, "settlement", Settlement, settlement, new.settlement, {
+            instance, group, cluster, records_topic, receipts_topic, transactions_topic, rejected_topic,
+            changelog_topic, batch_records_max, window, transaction_timeout_ms, session_timeout_ms,
+            payment_max_minor, day_max_minor, utc_offset_minutes, accounts_file, receipt_expiry_s, listen,
+        });
+        compare!(restart, "trace", Trace, trace, new.trace, { bytes_max });
         compare!(restart, "admin", Admin, admin, new.admin, { listen, insecure });
         let Log { level, format } = log;
         changed(restart, "log.format", format, &new.log.format);

@@ -7,7 +7,9 @@
 mod cluster;
 mod mqtt;
 mod route;
+mod settlement;
 mod store;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +18,9 @@ use std::path::PathBuf;
 pub use cluster::{Bootstrap, Cluster, Compression, Mechanism, Mode, Protocol, Security};
 pub use mqtt::{Mqtt, MqttLimits};
 pub use route::{Format, Key, Route};
+pub use settlement::Settlement;
 pub use store::Store;
+pub use trace::Trace;
 
 /// The name by which a route refers to `[kafka]`.
 pub const DEFAULT_CLUSTER: &str = "default";
@@ -39,6 +43,10 @@ pub struct Config {
     /// `[[routes]]`: which MQTT topics go where; the first that matches wins.
     /// Never empty: without any in the file it is [`Route::records`].
     pub routes: Vec<Route>,
+    /// `[settlement]`: what `risiti settle` does.
+    pub settlement: Settlement,
+    /// `[trace]`: how far back the steps of payments can be told.
+    pub trace: Trace,
     /// `[admin]`: health, metrics.
     pub admin: Admin,
     /// `[log]`: what is logged and how it is written.
@@ -54,14 +62,17 @@ impl Config {
     pub fn new(bootstrap: Bootstrap) -> Self {
         let kafka = Cluster::new(bootstrap);
         let terminals = Terminals::default();
+        let store = Store::for_bootstrap(&kafka.bootstrap);
         Self {
             gateway: Gateway::default(),
             mqtt: Mqtt::default(),
             routes: vec![Route::records(&terminals)],
             terminals,
-            store: Store::for_bootstrap(&kafka.bootstrap),
+            trace: Trace::for_store(&store),
+            store,
             kafka,
             clusters: BTreeMap::new(),
+            settlement: Settlement::default(),
             admin: Admin::default(),
             log: Log::default(),
             load_warnings: Vec::new(),
