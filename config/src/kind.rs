@@ -174,6 +174,38 @@ impl Kind for Size {
     }
 }
 
+/// A number of bytes within bounds, or 0 for none at all.
+pub struct SizeOrOff(Size);
+
+impl SizeOrOff {
+    pub fn new(min: ByteSize, max: ByteSize) -> Self {
+        Self(Size::new(min, max))
+    }
+}
+
+impl Kind for SizeOrOff {
+    type Value = ByteSize;
+
+    fn expected(&self) -> String {
+        format!("{}, or \"0B\" to switch it off", self.0.expected())
+    }
+
+    fn remedy(&self) -> String {
+        self.0.remedy()
+    }
+
+    fn read(&self, node: &Node) -> Result<ByteSize, Refusal> {
+        match Size::new(ByteSize::ZERO, ByteSize::ZERO).read(node) {
+            Ok(off) => Ok(off),
+            Err(_) => self.0.read(node).map_err(|_| self.refuse(node)),
+        }
+    }
+
+    fn write(&self, value: &ByteSize) -> String {
+        self.0.write(value)
+    }
+}
+
 /// One of a few words.
 pub struct Word<C>(PhantomData<C>);
 
