@@ -36,6 +36,9 @@ pub enum BridgeError {
     /// The disk's.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The operating system gave no thread.
+    #[error("no thread: {0}; raise the limit of processes (ulimit -u, TasksMax)")]
+    Thread(std::io::Error),
     /// A dead letter can't be read.
     #[error(
         "dead letter {id}: {reason}; the journal keeps nothing of it, look at it with `risiti dead show`"

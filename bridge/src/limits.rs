@@ -128,3 +128,25 @@ pub const TRACE_TERMINAL_BYTES_MAX: usize = 64;
 
 /// Bytes of a Kafka topic's name, Kafka's own bound.
 pub const TRACE_TOPIC_BYTES_MAX: usize = 249;
+
+/// Terminals that the outbox knows: 100 bytes of memory each, and four times the
+/// sessions that a gateway holds.
+pub const TERMINALS_MAX: usize = 200_000;
+
+/// Rows of terminals read at once when the outbox opens.
+pub const TERMINAL_ROWS_PAGE: usize = 4_096;
+
+/// Rows of receipts read at once when a terminal's numbers have to be found
+/// again.
+pub const RECEIPT_ROWS_PAGE: usize = 256;
+
+/// Numbers left out when a terminal's own row was lost to damage: more than may
+/// have been given and delivered above the highest one found.
+pub const NUMBERS_SKIPPED: u64 = 1_024;
+
+/// Receipts acknowledged or expired whose rows are not gone yet. Some 200 bytes
+/// each; beyond, a PUBACK is not taken and its receipt is sent again.
+pub const EXITS_MAX: usize = 50_000;
+
+/// Delivery events that wait for the journal's sync.
+pub const EVENTS_MAX: usize = 1_024;

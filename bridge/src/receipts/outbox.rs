@@ -1,0 +1,510 @@
+//! The outbox: rows on disk in step with the ledger in memory.
+//!
+//! Promises: what was submitted is one commit, receipts and offsets together;
+//! [`Arrivals`] hear of receipts only when they are durable, in the order of
+//! their numbers; what [`Outbox::page`] gives is durable and not acknowledged.
+//! Memory: some 100 bytes a terminal, and what is between two syncs. Never: the
+//! ledger's lock held while the disk is read.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::{Condvar, Mutex};
+use risiti_config::Terminals;
+use risiti_store::{Batch, CommitSink, Journal, State, StoreError};
+
+use super::delivered::Exits;
+use super::ledger::{Before, Bounds, Full, Ledger};
+use super::metrics::ReceiptsMetrics;
+use super::rows::{self, ReceiptRow, TerminalRow};
+use super::{Arrivals, ReceiptNumber, StoredReceipt};
+use crate::error::BridgeError;
+use crate::limits;
+
+/// Tells the time, Unix milliseconds.
+pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What an outbox works with.
+pub struct OutboxSetup {
+    /// Where its rows are.
+    pub state: Arc<State>,
+    /// Where delivery events go.
+    pub journal: Arc<Journal>,
+    /// This gateway.
+    pub gateway_id: String,
+    /// The topics of a terminal.
+    pub terminals: Terminals,
+    /// Receipts kept for terminals that never were here.
+    pub unknown_receipts_max: u64,
+    /// Receipts kept for one terminal.
+    pub receipts_per_terminal_max: u32,
+    /// The time of day.
+    pub now: Now,
+}
+
+/// A receipt as it came from Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Whose it is: the message's key, a valid terminal id.
+    pub terminal: String,
+    /// The sequence number of the record that it answers.
+    pub sequence: u64,
+    /// 0 accepted, else the reason for the rejection.
+    pub status: u16,
+    /// When settlement issued it, Unix milliseconds.
+    pub settled_ms: u64,
+    /// When it is of no use any more, Unix milliseconds; none = never.
+    pub expires_ms: Option<u64>,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// The receipt in the wire format.
+    pub payload: bytes::Bytes,
+}
+
+/// The next offset to take from a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextOffset {
+    /// Kafka topic.
+    pub topic: Arc<str>,
+    /// Partition of it.
+    pub partition: i32,
+    /// One past the last offset taken.
+    pub next: i64,
+}
+
+/// A commit under way.
+struct UnderWay {
+    arrivals: Vec<(Arc<str>, Vec<StoredReceipt>)>,
+    offsets: Vec<NextOffset>,
+}
+
+/// Receipts that wait for their terminals.
+pub struct Outbox {
+    pub(super) setup: OutboxSetup,
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) metrics: Arc<ReceiptsMetrics>,
+    pub(super) exits: Exits,
+    arrivals: OnceLock<Arc<dyn Arrivals>>,
+    commits: Mutex<BTreeMap<u64, UnderWay>>,
+    /// Offsets that are durable and not passed to Kafka yet.
+    durable: Mutex<Vec<NextOffset>>,
+    settled: Condvar,
+    next_token: AtomicU64,
+    this: Weak<Self>,
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox")
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Outbox {
+    /// Opens the outbox that is in the state database.
+    ///
+    /// # Errors
+    /// The disk's, or the operating system gave no thread.
+    pub fn open(setup: OutboxSetup) -> Result<Arc<Self>, BridgeError> {
+        let mut ledger = Ledger::new(Bounds {
+            terminals_max: limits::TERMINALS_MAX,
+            unknown_receipts_max: setup.unknown_receipts_max,
+            per_terminal_max: setup.receipts_per_terminal_max,
+        });
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = setup.state.scan(
+                rows::TERMINALS,
+                after.as_deref(),
+                limits::TERMINAL_ROWS_PAGE,
+            )?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (key, value) in page {
+                let Some(terminal) = rows::terminal_of(&key) else {
+                    continue;
+                };
+                match TerminalRow::decode(&value) {
+                    Ok(row) => ledger.restore(terminal, row),
+                    // It becomes a stranger, whose numbers are found from its rows.
+                    Err(error) => {
+                        tracing::error!(terminal, %error, "what the outbox knew of a terminal can't be read");
+                    }
+                }
+            }
+        }
+        let outbox = Arc::new_cyclic(|this| Self {
+            setup,
+            ledger: Mutex::new(ledger),
+            metrics: Arc::default(),
+            exits: Exits::default(),
+            arrivals: OnceLock::new(),
+            commits: Mutex::default(),
+            durable: Mutex::default(),
+            settled: Condvar::new(),
+            next_token: AtomicU64::new(1),
+            this: Weak::clone(this),
+        });
+        super::delivered::start(&outbox).map_err(BridgeError::Thread)?;
+        Ok(outbox)
+    }
+
+    /// Who is told of arrivals. Once, before the consumer starts.
+    pub fn listen(&self, arrivals: Arc<dyn Arrivals>) {
+        if self.arrivals.set(arrivals).is_err() {
+            tracing::error!("a bug: the outbox was given a second listener; please report it");
+        }
+    }
+
+    /// One past the newest durable receipt's number: the number that the next one
+    /// to arrive gets. May read the disk.
+    ///
+    /// # Errors
+    /// The disk's: try again later.
+    pub fn end(&self, terminal: &str) -> Result<ReceiptNumber, StoreError> {
+        if let Some(end) = self.ledger.lock().end(terminal) {
+            return Ok(end);
+        }
+        let (next, _) = self.look_up(terminal)?;
+        // A stranger's first receipt may have come meanwhile.
+        Ok(self.ledger.lock().end(terminal).unwrap_or(next))
+    }
+
+    /// Receipts that wait for this terminal, beyond the one numbered `after`, in
+    /// the order of their numbers; fewer than `limit` means that these are all.
+    /// Reads the disk.
+    ///
+    /// # Errors
+    /// The disk's: try again later.
+    pub fn page(
+        &self,
+        terminal: &str,
+        after: ReceiptNumber,
+        limit: usize,
+    ) -> Result<Vec<StoredReceipt>, StoreError> {
+        let mut found = Vec::new();
+        let mut after = rows::receipt_key(terminal, after);
+        let prefix = rows::receipts_of(terminal);
+        while found.len() < limit {
+            // Before the scan: what is acknowledged during it may be given again,
+            // never what was acknowledged before.
+            let (end, name) = {
+                let ledger = self.ledger.lock();
+                (
+                    ledger.end(terminal).unwrap_or(u64::MAX),
+                    ledger.name(terminal),
+                )
+            };
+            let wanted = limit - found.len();
+            let page = self.setup.state.scan(&prefix, Some(&after), wanted)?;
+            let complete = page.len() < wanted;
+            let ledger = self.ledger.lock();
+            for (key, value) in page {
+                let number = rows::receipt_number(&key);
+                after = key;
+                match ReceiptRow::decode(value) {
+                    Ok(row) if row.receipt.number >= end => return Ok(found),
+                    Ok(row) => {
+                        let number = row.receipt.number;
+                        if !name.as_ref().is_some_and(|n| ledger.is_going(n, number)) {
+                            found.push(row.receipt);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(terminal, number, %error, "a receipt can't be read; its terminal asks for it again");
+                    }
+                }
+            }
+            if complete {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The newest receipt ever received for this terminal, acknowledged or not, if
+    /// it is still known. Reads the disk.
+    ///
+    /// # Errors
+    /// The disk's: try again later.
+    pub fn last(&self, terminal: &str) -> Result<Option<StoredReceipt>, StoreError> {
+        let state = &self.setup.state;
+        let end = self.end(terminal)?;
+        let newest = match end.checked_sub(1).filter(|number| *number > 0) {
+            Some(number) => state.get(&rows::receipt_key(terminal, number))?,
+            None => None,
+        };
+        let value = match newest {
+            Some(value) => Some(value),
+            None => state.get(&rows::last_key(terminal))?,
+        };
+        Ok(value
+            .and_then(|value| ReceiptRow::decode(value).ok())
+            .map(|row| row.receipt))
+    }
+
+    /// Its terminal acknowledged a receipt (PUBACK); `again` if it was sent more
+    /// than once. The delivery event goes into the journal, and when it is durable
+    /// the receipt's row goes. Never blocks.
+    pub fn acknowledged(&self, terminal: &str, number: ReceiptNumber, again: bool) {
+        self.exit(terminal, number, Some(again));
+    }
+
+    /// A receipt expired before it was delivered: its row goes, without a
+    /// delivery event. Never blocks.
+    pub fn expired(&self, terminal: &str, number: ReceiptNumber) {
+        self.exit(terminal, number, None);
+    }
+
+    /// This terminal is here: it subscribed to its receipts. Never blocks.
+    pub fn seen(&self, terminal: &str) {
+        let mut ledger = self.ledger.lock();
+        let Some(forgotten) = ledger.seen(terminal) else {
+            return;
+        };
+        let Some(row) = ledger.row(terminal) else {
+            return;
+        };
+        let mut batch = Batch::new();
+        if let Some(forgotten) = forgotten {
+            batch.delete(rows::terminal_key(&forgotten));
+        }
+        batch.put(rows::terminal_key(terminal), row.encode());
+        if let Err(error) = self.setup.state.submit(batch, None) {
+            // It is written with its next receipt.
+            tracing::debug!(terminal, %error, "a terminal's first visit is not on disk yet");
+        }
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<ReceiptsMetrics> {
+        &self.metrics
+    }
+
+    /// Receipts that wait for their terminals.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.ledger.lock().waiting()
+    }
+
+    /// Those of them whose terminals never were here.
+    #[must_use]
+    pub fn waiting_unknown(&self) -> u64 {
+        self.ledger.lock().unknown()
+    }
+
+    /// Terminals known.
+    #[must_use]
+    pub fn terminals(&self) -> usize {
+        self.ledger.lock().terminals()
+    }
+
+    /// The next offset to take from a partition, as it is on disk.
+    pub(super) fn offset(
+        &self,
+        cluster: &str,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Option<i64>, StoreError> {
+        let key = rows::offset_key(cluster, topic, partition);
+        let Some(value) = self.setup.state.get(&key)? else {
+            return Ok(None);
+        };
+        match rows::decode_offset(&value) {
+            Ok(next) => Ok(Some(next)),
+            Err(error) => {
+                tracing::error!(topic, partition, %error, "an offset can't be read; begins at the beginning");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Submits receipts and the offsets behind them as one commit. Reads the disk
+    /// for terminals that are new. To be called by one thread only.
+    ///
+    /// # Errors
+    /// The disk's, or too much waits for it: nothing was taken, try again.
+    pub fn submit(
+        &self,
+        cluster: &str,
+        receipts: &[Received],
+        offsets: Vec<NextOffset>,
+    ) -> Result<(), StoreError> {
+        self.introduce(receipts)?;
+        let now_ms = (self.setup.now)();
+        let mut before = Before::new();
+        let mut arrivals: BTreeMap<Arc<str>, Vec<StoredReceipt>> = BTreeMap::new();
+        let mut batch = Batch::new();
+        let (mut unknown, mut full) = (0, 0);
+        let mut ledger = self.ledger.lock();
+        for received in receipts {
+            match ledger.admit(&received.terminal, &mut before) {
+                Ok((terminal, number)) => {
+                    let row = received.row(number, now_ms);
+                    batch.put(rows::receipt_key(&terminal, number), row.encode());
+                    arrivals.entry(terminal).or_default().push(row.receipt);
+                }
+                Err(Full::Unknown) => {
+                    ledger.dismiss(&received.terminal);
+                    unknown += 1;
+                }
+                Err(Full::Terminal) => full += 1,
+            }
+        }
+        for terminal in arrivals.keys() {
+            if let Some(row) = ledger.row(terminal) {
+                batch.put(rows::terminal_key(terminal), row.encode());
+            }
+        }
+        for offset in &offsets {
+            batch.put(
+                rows::offset_key(cluster, &offset.topic, offset.partition),
+                rows::encode_offset(offset.next),
+            );
+        }
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        let under_way = UnderWay {
+            arrivals: arrivals.into_iter().collect(),
+            offsets,
+        };
+        self.commits.lock().insert(token, under_way);
+        let Some(this) = self.this.upgrade() else {
+            return Err(StoreError::Closing);
+        };
+        let sink: Arc<dyn CommitSink> = Arc::new(Arrived(this));
+        if let Err(error) = self.setup.state.submit(batch, Some((sink, token))) {
+            self.commits.lock().remove(&token);
+            ledger.undo(before);
+            return Err(error);
+        }
+        ReceiptsMetrics::add(&self.metrics.unknown, unknown);
+        ReceiptsMetrics::add(&self.metrics.terminal_full, full);
+        Ok(())
+    }
+
+    /// Asks the disk for the numbers of terminals that are new to the ledger.
+    fn introduce(&self, receipts: &[Received]) -> Result<(), StoreError> {
+        for received in receipts {
+            let terminal = &received.terminal;
+            if !self.ledger.lock().is_strange(terminal) {
+                continue;
+            }
+            let (next, waiting) = self.look_up(terminal)?;
+            self.ledger.lock().introduce(terminal, next, waiting);
+        }
+        Ok(())
+    }
+
+    /// The next number of a terminal whose own row is not there: new, or lost to
+    /// damage.
+    fn look_up(&self, terminal: &str) -> Result<(ReceiptNumber, u32), StoreError> {
+        let state = &self.setup.state;
+        let last = state
+            .get(&rows::last_key(terminal))?
+            .and_then(|value| ReceiptRow::decode(value).ok())
+            .map_or(0, |row| row.receipt.number);
+        let prefix = rows::receipts_of(terminal);
+        let (mut highest, mut waiting) = (last, 0_u32);
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = state.scan(&prefix, after.as_deref(), limits::RECEIPT_ROWS_PAGE)?;
+            let Some((key, _)) = page.last() else { break };
+            waiting += u32::try_from(page.len()).unwrap_or(u32::MAX);
+            highest = highest.max(rows::receipt_number(key).unwrap_or(0));
+            after = Some(key.clone());
+        }
+        if highest == 0 {
+            return Ok((1, 0));
+        }
+        // Numbers above may have been given and delivered: not used again.
+        tracing::warn!(
+            terminal,
+            highest,
+            "what the outbox knew of a terminal was lost; found again from its receipts"
+        );
+        Ok((highest + limits::NUMBERS_SKIPPED, waiting))
+    }
+
+    /// Commits under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.commits.lock().len()
+    }
+
+    /// Waits until fewer than `most` commits are under way, or the timeout.
+    pub(super) fn wait_below(&self, most: usize, timeout: std::time::Duration) -> bool {
+        let mut commits = self.commits.lock();
+        if commits.len() >= most {
+            self.settled.wait_for(&mut commits, timeout);
+        }
+        commits.len() < most
+    }
+
+    /// Offsets that became durable since the last call, the last of each
+    /// partition.
+    pub(super) fn take_durable(&self) -> Vec<NextOffset> {
+        std::mem::take(&mut *self.durable.lock())
+    }
+
+    fn committed(&self, token: u64, result: Result<(), StoreError>) {
+        let Some(under_way) = self.commits.lock().remove(&token) else {
+            return;
+        };
+        self.settled.notify_all();
+        if result.is_err() {
+            return; // closing: the next start takes it from Kafka again
+        }
+        let mut stored = 0;
+        {
+            let mut ledger = self.ledger.lock();
+            for (terminal, receipts) in &under_way.arrivals {
+                stored += receipts.len() as u64;
+                if let Some(newest) = receipts.last() {
+                    ledger.durable(terminal, newest.number);
+                }
+            }
+        }
+        ReceiptsMetrics::add(&self.metrics.stored, stored);
+        let mut durable = self.durable.lock();
+        for offset in under_way.offsets {
+            durable.retain(|o| (&o.topic, o.partition) != (&offset.topic, offset.partition));
+            durable.push(offset);
+        }
+        drop(durable);
+        if let Some(arrivals) = self.arrivals.get() {
+            for (terminal, receipts) in &under_way.arrivals {
+                arrivals.arrived(terminal, receipts);
+            }
+        }
+    }
+}
+
+impl Received {
+    fn row(&self, number: ReceiptNumber, now_ms: u64) -> ReceiptRow {
+        ReceiptRow {
+            receipt: StoredReceipt {
+                number,
+                sequence: self.sequence,
+                stored_ms: now_ms,
+                expires_ms: self.expires_ms,
+                payload: self.payload.clone(),
+            },
+            settled_ms: self.settled_ms,
+            status: self.status,
+            partition: self.partition,
+            offset: self.offset,
+        }
+    }
+}
+
+struct Arrived(Arc<Outbox>);
+
+impl CommitSink for Arrived {
+    fn committed(&self, token: u64, result: Result<(), StoreError>) {
+        self.0.committed(token, result);
+    }
+}
