@@ -9,7 +9,7 @@ use crate::ByteSize;
 use crate::document::Table;
 use crate::filter::{covers, levels_certain};
 use crate::kind::Refusal;
-use crate::model::{Bootstrap, Cluster, Config, Format, Key, Route, Store};
+use crate::model::{Bootstrap, Cluster, Config, Format, Key, Receipts, Route, Store};
 use crate::section::{Report, Section, nearest};
 
 /// Checks what was read.
@@ -40,6 +40,7 @@ pub fn check(report: &Report, document: &Table, config: &Config) {
             check_cluster(&section, cluster, config);
         }
     }
+    check_receipts(&root.section("receipts"), &config.receipts, config);
     let routes = root.list("routes");
     for (index, section) in routes.iter().enumerate() {
         // Lists differ in length only when there are too many routes.
@@ -265,6 +266,45 @@ fn check_known_cluster(section: &Section<'_>, cluster: &str, config: &Config) {
             &remedy,
         ),
     );
+}
+
+fn check_receipts(section: &Section<'_>, receipts: &Receipts, config: &Config) {
+    if !receipts.enabled {
+        return;
+    }
+    check_known_cluster(section, &receipts.cluster, config);
+    let positions = config
+        .cluster(&receipts.cluster)
+        .map(|cluster| &cluster.positions_topic);
+    let writes = |topic: &str| {
+        config
+            .routes
+            .iter()
+            .any(|route| route.cluster == receipts.cluster && route.topic == topic)
+    };
+    if writes(&receipts.topic)
+        || positions == Some(&receipts.topic)
+        || receipts.topic == receipts.deliveries_topic
+    {
+        section.refuse(
+            "topic",
+            Refusal::new(
+                "a topic that holds receipts only",
+                &format!("{:?}, which this gateway itself writes to", receipts.topic),
+                "give receipts, deliveries, positions and each route a Kafka topic of their own",
+            ),
+        );
+    }
+    if writes(&receipts.deliveries_topic) || positions == Some(&receipts.deliveries_topic) {
+        section.refuse(
+            "deliveries_topic",
+            Refusal::new(
+                "a topic that holds delivery events only",
+                &format!("{:?}, which has another use", receipts.deliveries_topic),
+                "give receipts, deliveries, positions and each route a Kafka topic of their own",
+            ),
+        );
+    }
 }
 
 fn check_route(section: &Section<'_>, route: &Route, before: &[Route], config: &Config) {

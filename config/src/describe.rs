@@ -107,6 +107,19 @@ impl Config {
                 route.name, route.filter, route.topic, route.cluster, route.key, route.format
             )?;
         }
+        let receipts = &self.receipts;
+        if receipts.enabled {
+            writeln!(
+                out,
+                "receipts  {} -> {} -> {}, all on {}",
+                receipts.topic,
+                self.terminals.receipts,
+                receipts.deliveries_topic,
+                receipts.cluster
+            )?;
+        } else {
+            writeln!(out, "receipts  off")?;
+        }
         writeln!(out, "log       {} as {}", self.log.level, self.log.format)?;
         for warning in self.warnings() {
             writeln!(out, "WARNING   {warning}")?;

@@ -11,8 +11,8 @@ use crate::document::Table;
 use crate::kind::{Address, Boolean, FilePath, Refusal, Size, SizeOrOff, Whole, Word};
 use crate::limits;
 use crate::model::{
-    Admin, Bootstrap, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Route,
-    Security, Settlement, Store, Terminals, Trace,
+    Admin, Bootstrap, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Receipts,
+    Route, Security, Settlement, Store, Terminals, Trace,
 };
 use crate::names::{
     BootstrapKind, FILTER, GATEWAY_ID, INSTANCE, KAFKA_TOPIC, KeyKind, LOG_LEVEL, NAME, TEMPLATE,
@@ -38,6 +38,7 @@ pub fn read(report: &Report, document: &Table) -> Config {
     let routes = read_routes(&root, &terminals);
     let settlement = read_settlement(&root.section("settlement"));
     let trace = read_trace(&root.section("trace"), &store);
+    let receipts = read_receipts(&root.section("receipts"));
     let admin = read_admin(&root.section("admin"));
     let log = read_log(&root.section("log"));
     root.finish();
@@ -51,6 +52,7 @@ pub fn read(report: &Report, document: &Table) -> Config {
         routes,
         settlement,
         trace,
+        receipts,
         admin,
         log,
         load_warnings: Vec::new(),
@@ -473,6 +475,28 @@ fn read_settlement(section: &Section<'_>) -> Settlement {
     };
     section.finish();
     settlement
+}
+
+fn read_receipts(section: &Section<'_>) -> Receipts {
+    let default = Receipts::default();
+    let receipts = Receipts {
+        enabled: section.read("enabled", default.enabled, &Boolean),
+        cluster: section.read("cluster", default.cluster, &NAME),
+        topic: section.read("topic", default.topic, &KAFKA_TOPIC),
+        deliveries_topic: section.read("deliveries_topic", default.deliveries_topic, &KAFKA_TOPIC),
+        unknown_receipts_max: section.read(
+            "unknown_receipts_max",
+            default.unknown_receipts_max,
+            &Whole::new(0, 100_000_000, "receipts"),
+        ),
+        receipts_per_terminal_max: section.read(
+            "receipts_per_terminal_max",
+            default.receipts_per_terminal_max,
+            &Whole::new(1, 10_000_000, "receipts"),
+        ),
+    };
+    section.finish();
+    receipts
 }
 
 fn read_admin(section: &Section<'_>) -> Admin {

@@ -6,8 +6,8 @@
 use std::fmt::Debug;
 
 use crate::model::{
-    Admin, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Route, Settlement,
-    Store, Terminals, Trace,
+    Admin, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Receipts, Route,
+    Settlement, Store, Terminals, Trace,
 };
 
 /// What differs between two configurations: each line is a key and, where it is
@@ -56,6 +56,7 @@ impl Config {
             kafka,
             clusters,
             routes,
+            receipts,
             settlement,
             trace,
             admin,
@@ -94,6 +95,9 @@ impl Config {
             payment_max_minor, day_max_minor, utc_offset_minutes, accounts_file, receipt_expiry_s, listen,
         });
         compare!(restart, "trace", Trace, trace, new.trace, { bytes_max });
+        compare!(restart, "receipts", Receipts, receipts, new.receipts, {
+            enabled, cluster, topic, deliveries_topic, unknown_receipts_max, receipts_per_terminal_max,
+        });
         compare!(restart, "admin", Admin, admin, new.admin, { listen, insecure });
         let Log { level, format } = log;
         changed(restart, "log.format", format, &new.log.format);

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod mqtt;
+mod receipts;
 mod route;
 mod settlement;
 mod store;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 
 pub use cluster::{Bootstrap, Cluster, Compression, Mechanism, Mode, Protocol, Security};
 pub use mqtt::{Mqtt, MqttLimits};
+pub use receipts::Receipts;
 pub use route::{Format, Key, Route};
 pub use settlement::Settlement;
 pub use store::Store;
@@ -47,6 +49,8 @@ pub struct Config {
     pub settlement: Settlement,
     /// `[trace]`: how far back the steps of payments can be told.
     pub trace: Trace,
+    /// `[receipts]`: the way back.
+    pub receipts: Receipts,
     /// `[admin]`: health, metrics.
     pub admin: Admin,
     /// `[log]`: what is logged and how it is written.
@@ -73,6 +77,7 @@ impl Config {
             kafka,
             clusters: BTreeMap::new(),
             settlement: Settlement::default(),
+            receipts: Receipts::default(),
             admin: Admin::default(),
             log: Log::default(),
             load_warnings: Vec::new(),
