@@ -6,9 +6,11 @@
 //!
 //! - [`link`], a 2G link between TCP clients and a gateway
 //! - [`mqtt`], one MQTT connection of a client
+//! - [`terminal`], a battery terminal with flash, printer and power cuts
 //! - [`ledger`], the books of a run and its verdict
 
 pub mod ledger;
 mod limits;
 pub mod link;
 pub mod mqtt;
+pub mod terminal;
