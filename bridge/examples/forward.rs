@@ -1,6 +1,6 @@
 //! How fast a backlog goes to Kafka, and what a record costs at a steady rate.
 //!
-//! `cargo run --release -p risiti-bridge --example forward -- BOOTSTRAP [MODE] [BACKLOG] [RATE] [SECONDS] [BATCH]`
+//! `cargo run --release -p risiti-bridge --example forward -- BOOTSTRAP [MODE] [BACKLOG] [RATE] [SECONDS] [BATCH] [TRACE_MIB]`
 //!
 //! Records of 200 B from 50 terminals out of a journal in memory: what is measured
 //! is the forwarder, librdkafka and the cluster, not the disk. A rate stands for
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use risiti_bridge::memory_source::MemorySource;
 use risiti_bridge::{
     DeadLetters, Forwarder, ForwarderMetrics, ForwarderSetup, Options, Routes, SharedRoutes,
+    TraceLog,
 };
 use risiti_config::{Bootstrap, ByteSize, Cluster, Mode, Route, Terminals};
 use risiti_store::{Identity, NewRecord, RecordSource, State, StoreOptions};
@@ -30,6 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (backlog, rate, seconds) = (number(500_000)?, number(0)?, number(10)?);
     let batch = number(0)?;
+    let trace_bytes = number(64)? << 20;
 
     let dir = tempfile::tempdir()?;
     let (state, _) = State::open(&StoreOptions::new(dir.path()))?;
@@ -57,6 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         source,
         dead: Arc::new(DeadLetters::open(state)?),
         metrics: Arc::clone(&metrics),
+        trace: TraceLog::open(&dir.path().join("trace"), trace_bytes)?,
         options: Options::default(),
     };
     let await_all = || {

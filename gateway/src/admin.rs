@@ -9,6 +9,7 @@
 //! | `GET /readyz` | 200 if records are taken, else 503 with the reasons |
 //! | `GET /metrics` | Prometheus text (OpenMetrics 1.0) |
 //! | `GET /v1/status` | [`Status`] as JSON |
+//! | `GET /v1/trace/TERMINAL/SEQUENCE` | the life of one payment, [`PaymentTrace`] |
 //! | `GET /v1/dead?after=ID&limit=N` | a page of dead letters, without payloads |
 //! | `GET /v1/dead/ID` | one, whole |
 //! | `POST /v1/dead/ID/requeue` | back into the journal, then deleted here |
@@ -29,6 +30,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::gateway::View;
 use crate::status::Status;
+use crate::trace::{self, PaymentTrace};
 use crate::{limits, metrics};
 
 /// Serves the admin port until told to stop.
@@ -38,6 +40,7 @@ pub async fn serve(listener: TcpListener, view: View, mut stopping: watch::Recei
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .route("/v1/status", get(status))
+        .route("/v1/trace/{terminal}/{sequence}", get(payment_trace))
         .route("/v1/dead", get(dead_list))
         .route("/v1/dead/{id}", get(dead_show).delete(dead_drop))
         .route("/v1/dead/{id}/requeue", post(dead_requeue))
@@ -81,6 +84,27 @@ async fn metrics_page(State(view): Shared) -> Response {
 
 async fn status(State(view): Shared) -> Json<Status> {
     Json(Status::of(&view))
+}
+
+async fn payment_trace(
+    State(view): Shared,
+    Path((terminal, sequence)): Path<(String, u64)>,
+) -> Result<Json<PaymentTrace>, Response> {
+    let told = tokio::task::spawn_blocking(move || {
+        let events = view.trace.find(&terminal, sequence)?;
+        let now = view.now_for(&terminal)?;
+        Ok::<_, std::io::Error>(trace::tell(&terminal, sequence, &events, &now))
+    })
+    .await;
+    match told {
+        Ok(Ok(told)) => Ok(Json(told)),
+        Ok(Err(error)) => Err((
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the recorded steps can't be read: {error}; check the disk\n"),
+        )
+            .into_response()),
+        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()),
+    }
 }
 
 #[derive(Deserialize)]

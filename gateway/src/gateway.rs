@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use risiti_bridge::forwarder::Options as ForwarderOptions;
+use risiti_bridge::trace::{DurableSteps, TraceLog};
 use risiti_bridge::{
     BridgeError, DeadLetters, EmbeddedCluster, Forwarder, ForwarderHandle, ForwarderMetrics,
     ForwarderSetup, Routes, SharedRoutes,
 };
-use risiti_config::{Bootstrap, Config, DEFAULT_CLUSTER, ReloadDiff};
+use risiti_config::{Bootstrap, Config, DEFAULT_CLUSTER, ReloadDiff, Terminals};
 use risiti_store::{Journal, OpenReport, State, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -33,6 +34,7 @@ use crate::identity;
 use crate::limits;
 use crate::listener;
 use crate::mailbox::Farewell;
+use crate::trace;
 
 /// What no configuration file can set.
 #[derive(Clone, Default)]
@@ -58,6 +60,7 @@ pub struct Gateway {
     admin_addr: SocketAddr,
     stopping: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    trace: Arc<TraceLog>,
     open_reports: Vec<OpenReport>,
     // Held until the end: one gateway a data directory.
     _lock: File,
@@ -156,6 +159,39 @@ pub struct View {
     pub embedded_bootstrap: Option<String>,
     /// What opening the store found.
     pub open_reports: Vec<OpenReport>,
+    /// The steps of payments.
+    pub trace: Arc<TraceLog>,
+    /// The topics of a terminal.
+    pub terminals: Terminals,
+}
+
+impl View {
+    /// What is so now and matters for the life of a terminal's payment.
+    ///
+    /// # Errors
+    /// The recorder's files can't be read.
+    pub fn now_for(&self, terminal: &str) -> std::io::Result<trace::Now> {
+        let clusters = self.forwarders.lock();
+        Ok(trace::Now {
+            gateway: self.id.clone(),
+            recording: self.trace.is_enabled(),
+            reaches_back_ms: self.trace.reaches_back_ms()?,
+            clusters: clusters
+                .iter()
+                .map(|(name, forwarder)| {
+                    let status = forwarder.status();
+                    (name.clone(), format!("{:?}", status.state), status.next)
+                })
+                .collect(),
+            connected: self.broker.is_connected(terminal),
+            withheld: self
+                .journal
+                .health()
+                .withheld
+                .map(|withheld| withheld.alarm.to_string()),
+            receipts_topic: self.terminals.receipts.replace("{id}", terminal),
+        })
+    }
 }
 
 impl Gateway {
@@ -171,7 +207,12 @@ impl Gateway {
             .clock
             .clone()
             .unwrap_or_else(|| Arc::new(SystemClock::default()));
-        let options = store_options(&config, &switches);
+        let trace = open_trace(&config);
+        let now = clock.clone();
+        let options = StoreOptions {
+            observer: Some(DurableSteps::new(trace.clone(), move || now.unix_ms())),
+            ..store_options(&config, &switches)
+        };
         let (state, journal, open_reports) =
             tokio::task::spawn_blocking(move || open_store(&options))
                 .await
@@ -215,6 +256,7 @@ impl Gateway {
                 source: journal.clone(),
                 dead: dead_letters.clone(),
                 metrics: Arc::new(ForwarderMetrics::default()),
+                trace: trace.clone(),
                 options: switches.forwarder.clone(),
             };
             let handle = Forwarder::start(setup).map_err(StartError::Thread)?;
@@ -237,6 +279,8 @@ impl Gateway {
             forwarders: forwarders.clone(),
             embedded_bootstrap: embedded.as_ref().map(|e| e.bootstrap().to_owned()),
             open_reports: open_reports.clone(),
+            trace: trace.clone(),
+            terminals: config.terminals.clone(),
         };
         let tasks = vec![
             tokio::spawn(listener::accept(mqtt, broker.clone(), stopping.subscribe())),
@@ -255,6 +299,7 @@ impl Gateway {
             admin_addr,
             stopping,
             tasks,
+            trace,
             open_reports,
             _lock: lock,
         })
@@ -338,6 +383,7 @@ impl Gateway {
             .saturating_duration_since(tokio::time::Instant::now())
             .max(limits::STOP_FORWARDER_MIN);
         let (journal, state) = (self.journal, self.state);
+        let trace = self.trace;
         let broker = self.broker;
         let lock = self._lock;
         let stopped = tokio::task::spawn_blocking(move || {
@@ -352,6 +398,7 @@ impl Gateway {
             broker.save_sessions();
             journal.close();
             state.close();
+            trace.close();
             // No other gateway before the last byte is written.
             drop(lock);
         });
@@ -418,7 +465,8 @@ fn store_options(config: &Config, switches: &Switches) -> StoreOptions {
     let store = &config.store;
     StoreOptions {
         generation_bytes: store.generation_bytes.bytes(),
-        budget_bytes: store.budget_bytes.bytes(),
+        // The recorder's files are counted whole, whether they are there or not.
+        budget_bytes: store.budget_bytes.bytes() - config.trace.bytes_max.bytes(),
         receipts_reserve_bytes: store.receipts_reserve_bytes.bytes(),
         free_bytes_min: store.free_bytes_min.bytes(),
         ballast_bytes: store.ballast_bytes.bytes(),
@@ -430,6 +478,15 @@ fn store_options(config: &Config, switches: &Switches) -> StoreOptions {
         dedup: !switches.without_dedup,
         ..StoreOptions::new(config.gateway.data_dir.join("store"))
     }
+}
+
+/// Opens the recorder; without it the gateway runs as well.
+fn open_trace(config: &Config) -> Arc<TraceLog> {
+    let dir = config.gateway.data_dir.join("trace");
+    TraceLog::open(&dir, config.trace.bytes_max.bytes()).unwrap_or_else(|error| {
+        tracing::error!(%error, dir = %dir.display(), "the steps of payments are not recorded, `risiti trace` has no answers; make the directory writable and restart");
+        TraceLog::disabled()
+    })
 }
 
 /// Starts the embedded cluster if any cluster is it, with the topics of its

@@ -18,4 +18,5 @@ pub mod retained;
 pub mod rows;
 pub mod session;
 pub mod status;
+pub mod trace;
 pub mod subscriptions;

@@ -31,6 +31,7 @@ use crate::dead_letters::DeadLetters;
 use crate::embedded::EmbeddedCluster;
 use crate::epochs::SharedRoutes;
 use crate::metrics::ForwarderMetrics;
+use crate::trace::TraceLog;
 
 /// A place at which a test may end the forwarder as a power cut would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub struct ForwarderSetup {
     pub dead: Arc<DeadLetters>,
     /// What it counts.
     pub metrics: Arc<ForwarderMetrics>,
+    /// Where it notes what is committed.
+    pub trace: Arc<TraceLog>,
     /// For tests.
     pub options: Options,
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, ProducerContext};
 
 use super::core::Delivery;
@@ -21,6 +21,8 @@ pub type Producer = BaseProducer<Context>;
 #[derive(Debug, Default)]
 struct Tally {
     deliveries: Vec<Delivery>,
+    /// Partition and offset of what was delivered.
+    places: Vec<(i32, i64)>,
     pending: usize,
     failed: bool,
 }
@@ -41,6 +43,8 @@ impl Context {
         let mut tally = self.tally.lock();
         tally.deliveries.clear();
         tally.deliveries.resize(places, Delivery::Pending);
+        tally.places.clear();
+        tally.places.resize(places, (-1, -1));
         tally.pending = 0;
         tally.failed = false;
     }
@@ -66,6 +70,11 @@ impl Context {
     /// The deliveries so far.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.tally.lock().deliveries.clone()
+    }
+
+    /// Shows partition and offset of each delivered record, by its place.
+    pub fn with_places(&self, look: impl FnOnce(&[(i32, i64)])) {
+        look(&self.tally.lock().places);
     }
 
     /// Whether all connections were lost since [`Self::set_up`].
@@ -123,7 +132,12 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, place: usize) {
         let mut tally = self.tally.lock();
         let delivery = match result {
-            Ok(_) => Delivery::Delivered,
+            Ok(message) => {
+                if let Some(known) = tally.places.get_mut(place) {
+                    *known = (message.partition(), message.offset());
+                }
+                Delivery::Delivered
+            }
             Err((error, _)) => {
                 tally.failed = true;
                 let code = error.rdkafka_error_code();

@@ -24,6 +24,7 @@ use crate::headers::Provenance;
 use crate::metrics::ForwarderMetrics;
 use crate::route::Routes;
 use crate::topics::Aging;
+use crate::trace::{Step, payment};
 use crate::{client, limits, position, topics};
 
 /// Why a session ends.
@@ -451,6 +452,10 @@ impl<'a> Session<'a> {
                 "dead letter kept"
             );
             self.settled.insert(letter.record.position);
+            if let Some((terminal, sequence, _)) = payment(&letter.record.record) {
+                let trace = &self.setup.trace;
+                trace.note(letter.refused_ms, terminal, sequence, Step::Dead);
+            }
         }
         Ok(())
     }
@@ -661,7 +666,7 @@ fn records_max(setup: &ForwarderSetup) -> usize {
     configured.clamp(1, limits::BATCH_RECORDS_MAX)
 }
 
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -13,8 +13,9 @@ use risiti_store::Position;
 
 use super::FaultPoint;
 use super::core::{Delivery, Outgoing, Remedy, Verdict, refusal, remedy, verdict};
-use super::session::{End, Session};
+use super::session::{End, Session, unix_ms};
 use crate::metrics::ForwarderMetrics;
+use crate::trace::{Step, payment};
 use crate::{limits, position};
 
 /// What became of a batch.
@@ -330,6 +331,29 @@ impl Session<'_> {
             .sum();
         ForwarderMetrics::add(&self.setup.metrics.forwarded, sends.len() as u64);
         ForwarderMetrics::add(&self.setup.metrics.forwarded_bytes, bytes as u64);
+        self.note_forwarded(sends);
+    }
+
+    /// Notes where each terminal's record stands now.
+    fn note_forwarded(&self, sends: &[Outgoing]) {
+        if !self.setup.trace.is_enabled() {
+            return;
+        }
+        let now_ms = unix_ms();
+        self.context.with_places(|places| {
+            let mut notes = self.setup.trace.notes();
+            for (send, (partition, offset)) in sends.iter().zip(places) {
+                let Some((terminal, sequence, _)) = payment(&send.record.record) else {
+                    continue;
+                };
+                let step = Step::Forwarded {
+                    topic: &send.route.route.topic,
+                    partition: *partition,
+                    offset: *offset,
+                };
+                notes.note(now_ms, terminal, sequence, step);
+            }
+        });
     }
 
     fn note_failure(&self, deliveries: &[Delivery]) {

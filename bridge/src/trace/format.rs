@@ -36,6 +36,7 @@
 //! | 4 sent | number n, again 1 byte |
 //! | 5 acknowledged | number n |
 //! | 6 expired | number n |
+//! | 7 dead | |
 
 use super::{Event, Passed, Step};
 use crate::limits;
@@ -166,6 +167,10 @@ impl Frames {
                 fields.push(6);
                 put_time(fields, base_ms, at_ms);
                 put(fields, number);
+            }
+            Step::Dead => {
+                fields.push(7);
+                put_time(fields, base_ms, at_ms);
             }
         }
         put(&mut self.bytes, self.entry.len() as u64);
@@ -325,6 +330,7 @@ impl<'a> Reader<'a> {
             6 => Passed::Expired {
                 number: self.number()?,
             },
+            7 => Passed::Dead,
             _ => return None,
         };
         Some(Event { at_ms, step })

@@ -10,6 +10,7 @@
 //! The bytes are described in `format`, the files in `segments`.
 
 mod format;
+mod journal;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::format::Frames;
+pub use self::journal::DurableSteps;
+pub(crate) use self::journal::payment;
 use self::segments::Segments;
 use crate::limits;
 
@@ -49,6 +52,8 @@ pub enum Step<'a> {
         /// Offset.
         offset: i64,
     },
+    /// Kafka refused it for good; it is kept as a dead letter.
+    Dead,
     /// Its receipt is on stable storage.
     Stored {
         /// Partition of the receipts' topic.
@@ -95,6 +100,7 @@ pub enum Passed {
         partition: i32,
         offset: i64,
     },
+    Dead,
     Stored {
         partition: i32,
         offset: i64,

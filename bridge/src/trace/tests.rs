@@ -50,6 +50,7 @@ fn way_of(position: u64) -> Vec<(u64, Step<'static>)> {
         ),
         (T0 + 2_000, Step::Acknowledged { number: 12 }),
         (T0 + 3_000, Step::Expired { number: u64::MAX }),
+        (T0 + 3_001, Step::Dead),
     ]
 }
 
@@ -90,6 +91,7 @@ fn passed(notes: &[(u64, Step<'_>)]) -> Vec<Event> {
         Step::Sent { number, again } => Passed::Sent { number, again },
         Step::Acknowledged { number } => Passed::Acknowledged { number },
         Step::Expired { number } => Passed::Expired { number },
+        Step::Dead => Passed::Dead,
     };
     notes
         .iter()

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use risiti_bridge::memory_source::MemorySource;
 use risiti_bridge::{
     DeadLetters, EmbeddedCluster, Forwarder, ForwarderHandle, ForwarderMetrics, ForwarderSetup,
-    Options, Routes, SharedRoutes, Status,
+    Options, Routes, SharedRoutes, Status, TraceLog,
 };
 use risiti_config::{Bootstrap, Cluster, Route, Terminals};
 use risiti_store::{Identity, NewRecord, State, StoreOptions};
@@ -56,6 +56,7 @@ impl House {
             source: source.clone(),
             dead: Arc::clone(&dead),
             metrics: Arc::new(ForwarderMetrics::default()),
+            trace: TraceLog::disabled(),
             options: Options::default(),
         };
         Self {

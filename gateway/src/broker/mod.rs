@@ -215,6 +215,13 @@ impl Broker {
         self.sessions.lock().len()
     }
 
+    /// Whether a client is connected now; `None` if it has no session.
+    pub fn is_connected(&self, client_id: &str) -> Option<bool> {
+        let session = self.sessions.lock().get(client_id).cloned()?;
+        let connected = session.lock().mailbox.is_some();
+        Some(connected)
+    }
+
     /// Retained messages held now.
     pub fn retained(&self) -> usize {
         self.retained.read().len()

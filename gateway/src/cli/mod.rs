@@ -6,6 +6,7 @@ mod dead;
 mod record;
 pub mod run;
 mod status;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Command {
     },
     /// Shows what a running gateway is doing.
     Status(AdminPort),
+    /// Tells where a payment or its receipt is.
+    Trace(trace::Payment),
     /// Looks after records that Kafka refused.
     #[command(subcommand)]
     Dead(dead::Command),
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Run(file) => run::run(&file.config),
         Command::Check { file } => check::check(&file),
         Command::Status(admin) => status::status(&admin.admin),
+        Command::Trace(payment) => trace::trace(&payment),
         Command::Dead(command) => dead::run(command),
         Command::Record(payment) => record::write(&payment),
         Command::Demo(settings) => return crate::demo::run(settings),
