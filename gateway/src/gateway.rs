@@ -19,7 +19,7 @@ use risiti_bridge::forwarder::Options as ForwarderOptions;
 use risiti_bridge::trace::{DurableSteps, TraceLog};
 use risiti_bridge::{
     BridgeError, DeadLetters, EmbeddedCluster, Forwarder, ForwarderHandle, ForwarderMetrics,
-    ForwarderSetup, Routes, SharedRoutes,
+    ForwarderSetup, Outbox, OutboxSetup, Routes, SharedRoutes,
 };
 use risiti_config::{Bootstrap, Config, DEFAULT_CLUSTER, ReloadDiff, Terminals};
 use risiti_store::{Journal, OpenReport, State, StoreError, StoreOptions};
@@ -28,12 +28,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin;
-use crate::broker::{Broker, OpenError, Parts};
+use crate::broker::{Broker, OpenError, Parts, ReceiptsParts};
 use crate::clock::{Clock, SystemClock};
 use crate::identity;
 use crate::limits;
 use crate::listener;
 use crate::mailbox::Farewell;
+use crate::receipts::ReceiptsTopics;
 use crate::trace;
 
 /// What no configuration file can set.
@@ -43,6 +44,9 @@ pub struct Switches {
     pub without_dedup: bool,
     /// For the negative control of G2, and for tests of crashes.
     pub forwarder: ForwarderOptions,
+    /// Takes a receipt for acknowledged as soon as it is sent. For the negative
+    /// control of G4.
+    pub delete_before_puback: bool,
     /// Another time than the operating system's, for tests.
     pub clock: Option<Arc<dyn Clock>>,
 }
@@ -52,6 +56,7 @@ pub struct Gateway {
     config: Mutex<Config>,
     journal: Arc<Journal>,
     state: Arc<State>,
+    outbox: Arc<Outbox>,
     broker: Arc<Broker>,
     dead_letters: Arc<DeadLetters>,
     embedded: Option<Arc<EmbeddedCluster>>,
@@ -233,11 +238,27 @@ impl Gateway {
             &config.terminals,
         )));
         let dead_letters = Arc::new(DeadLetters::open(state.clone())?);
+        let unix = clock.clone();
+        let outbox = Outbox::open(OutboxSetup {
+            state: state.clone(),
+            journal: journal.clone(),
+            gateway_id: config.gateway.id.clone(),
+            terminals: config.terminals.clone(),
+            unknown_receipts_max: config.receipts.unknown_receipts_max,
+            receipts_per_terminal_max: config.receipts.receipts_per_terminal_max,
+            now: Arc::new(move || unix.unix_ms()),
+        })?;
         let broker = Broker::open(Parts {
             journal: journal.clone(),
             state: state.clone(),
             dead_letters: dead_letters.clone(),
             routes: routes.clone(),
+            receipts: ReceiptsParts {
+                outbox: outbox.clone(),
+                topics: ReceiptsTopics::new(&config.terminals.receipts),
+                trace: trace.clone(),
+                delete_before_puback: switches.delete_before_puback,
+            },
             limits: config.mqtt.limits.clone(),
             clock,
         })?;
@@ -291,6 +312,7 @@ impl Gateway {
             config: Mutex::new(config),
             journal,
             state,
+            outbox,
             broker,
             dead_letters,
             embedded,
@@ -328,6 +350,11 @@ impl Gateway {
     /// The journal.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    /// The receipts that wait for their terminals.
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
     }
 
     /// What Kafka refused.
@@ -382,7 +409,7 @@ impl Gateway {
         let remaining = until
             .saturating_duration_since(tokio::time::Instant::now())
             .max(limits::STOP_FORWARDER_MIN);
-        let (journal, state) = (self.journal, self.state);
+        let (journal, state, outbox) = (self.journal, self.state, self.outbox);
         let trace = self.trace;
         let broker = self.broker;
         let lock = self._lock;
@@ -396,6 +423,7 @@ impl Gateway {
                 }
             }
             broker.save_sessions();
+            outbox.close();
             journal.close();
             state.close();
             trace.close();

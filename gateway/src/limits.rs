@@ -36,6 +36,18 @@ pub const SESSION_WAITING_MAX: usize = 256;
 pub const SESSION_WAITING_BYTES_MAX: usize = 64 * 1024;
 /// Queue slots kept allocated once the queue is empty.
 pub const SESSION_WAITING_KEPT: usize = 0;
+/// Receipts of one session that wait in memory; more stay in the outbox. One is
+/// some 300 bytes with its place, a terminal has one or two: 2,000 that reconnect
+/// at once, each with a full page, take 10 MB.
+pub const RECEIPTS_WAITING_MAX: usize = 16;
+/// Bytes of them, should they be long: no more are taken in beyond.
+pub const RECEIPTS_WAITING_BYTES_MAX: usize = 8 * 1024;
+/// Receipts read from the outbox at once: what may wait.
+pub const RECEIPTS_PER_PAGE: usize = RECEIPTS_WAITING_MAX;
+/// Pages of receipts that are read at once, in the order in which they were
+/// asked for. In a storm of reconnects the others wait for a place, not the
+/// threads and the disk that everybody needs.
+pub const RECEIPT_PAGES_AT_ONCE: usize = 8;
 /// Rows read from the store at once.
 pub const ROWS_PER_PAGE: usize = 128;
 /// Bytes read from a socket at once, into a buffer of the thread.

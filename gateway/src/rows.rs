@@ -15,6 +15,7 @@
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
+use risiti_bridge::receipts::ReceiptNumber;
 use risiti_mqtt::{Message, Qos, RetainHandling, Subscription, TopicFilter};
 
 use crate::outgoing::Sequence;
@@ -68,6 +69,10 @@ pub struct SessionRow {
     /// Highest delivery that was sent; true only of a session that is offline.
     #[n(5)]
     pub sent: Sequence,
+    /// Highest receipt that was sent, if that is known; true only of a session
+    /// that is offline.
+    #[n(6)]
+    pub receipts_sent: Option<ReceiptNumber>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -90,6 +95,7 @@ impl SessionRow {
         expiry_s: u32,
         disconnected_ms: Option<u64>,
         sent: Sequence,
+        receipts_sent: Option<ReceiptNumber>,
         subscriptions: impl Iterator<Item = &'a Subscription>,
     ) -> Self {
         Self {
@@ -98,6 +104,7 @@ impl SessionRow {
             expiry_s,
             disconnected_ms,
             sent,
+            receipts_sent,
             subscriptions: subscriptions
                 .map(|s| SubscriptionRow {
                     filter: s.filter.filter.to_string(),
@@ -389,7 +396,7 @@ mod tests {
             retain_handling: RetainHandling::DoNotSend,
             id: Some(77),
         };
-        let row = SessionRow::new(9, 60, Some(5), 7, [&subscription].into_iter());
+        let row = SessionRow::new(9, 60, Some(5), 7, Some(4), [&subscription].into_iter());
         let back: SessionRow = decode(&encode(&row)).unwrap();
         assert_eq!(back, row);
         assert_eq!(back.subscriptions().collect::<Vec<_>>(), [subscription]);

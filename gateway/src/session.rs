@@ -16,6 +16,7 @@ use risiti_mqtt::{Message, Qos, Subscription, Will};
 use crate::fanout::{FilterNumber, LiveSubscriber};
 use crate::mailbox::Mailbox;
 use crate::outgoing::{Outgoing, Queued};
+use crate::receipts::ReceiptsQueue;
 use crate::rows::{SessionNumber, WillNumber};
 
 /// A connection's place in a session: only the holder of the newest may act.
@@ -51,6 +52,9 @@ pub struct SessionState {
     pub subscriptions: Vec<(FilterNumber, Subscription)>,
     /// What it is owed.
     pub outgoing: Outgoing,
+    /// Its terminal's receipts, once it has subscribed to their topic. That
+    /// subscription stands here and not among the others.
+    pub receipts: Option<Box<ReceiptsQueue>>,
     /// QoS 2 identifiers taken and not yet released by the client.
     pub unreleased: Vec<u16>,
     /// Deliveries owed to it by rows of the store, and their payload bytes (as
@@ -81,6 +85,7 @@ impl Session {
                 row_is_stale: true,
                 subscriptions: Vec::new(),
                 outgoing: Outgoing::default(),
+                receipts: None,
                 unreleased: Vec::new(),
                 owed: 0,
                 owed_bytes: 0,
@@ -128,6 +133,21 @@ impl SessionState {
         } else {
             self.owed_bytes.saturating_sub(bytes)
         };
+    }
+
+    /// Every subscription, that to its receipts too.
+    pub fn all_subscriptions(&self) -> impl Iterator<Item = &Subscription> {
+        let receipts = self.receipts.iter().filter_map(|r| r.subscription());
+        self.subscriptions.iter().map(|(_, s)| s).chain(receipts)
+    }
+
+    /// The connection that had it is gone, or another one has it now: all that is
+    /// owed is offered again from its start.
+    pub fn start_over(&mut self) {
+        self.outgoing.disconnected();
+        if let Some(receipts) = &mut self.receipts {
+            receipts.disconnected();
+        }
     }
 
     /// Wakes its connection to send what waits.

@@ -8,6 +8,7 @@ use risiti_mqtt::connection::Closed;
 use risiti_mqtt::{CloseCause, ConnectRequest, ReasonCode};
 use risiti_store::state::Batch;
 
+use super::receipts::RECEIPTS_TOPIC;
 use super::wills::Cause;
 use super::{Broker, Seat};
 use crate::mailbox::{Farewell, Mailbox};
@@ -60,6 +61,11 @@ impl Broker {
                 "topics that begin with $ are the server's",
             ));
         }
+        if let Some(will) = &request.will
+            && self.receipts.is_receipts_topic(&will.message.topic)
+        {
+            return Err((ReasonCode::NotAuthorized, RECEIPTS_TOPIC));
+        }
 
         let mut batch = Batch::new();
         batch.allow_splitting();
@@ -109,7 +115,10 @@ impl Broker {
             let stored_as_offline = resumed.is_some() && !state.row_is_stale;
             state.expiry_s = expiry_s;
             state.disconnected_ms = None;
-            state.outgoing.disconnected();
+            state.start_over();
+            if let Some(receipts) = &mut state.receipts {
+                receipts.connected();
+            }
             if session.persistent && (changed || stored_as_offline) {
                 let row = session_row(&session, &state);
                 if changed {
@@ -192,7 +201,7 @@ impl Broker {
                 state.mailbox = None;
                 state.disconnected_ms = Some(self.steady_ms());
                 state.row_is_stale = true;
-                state.outgoing.disconnected();
+                state.start_over();
                 if let Some(expiry_s) = closed.session_expiry_s {
                     state.expiry_s = expiry_s.min(self.limits().session_expiry_s_max);
                 }
@@ -224,6 +233,7 @@ impl Broker {
             state.ended = true;
             state.mailbox = None;
             state.outgoing.disconnected();
+            state.receipts = None;
             (
                 std::mem::take(&mut state.subscriptions),
                 std::mem::take(&mut state.linked),
@@ -333,6 +343,7 @@ pub(super) fn session_row(session: &Session, state: &crate::session::SessionStat
         state.expiry_s,
         state.disconnected_ms,
         state.outgoing.sent(),
-        state.subscriptions.iter().map(|(_, s)| s),
+        state.receipts.as_ref().and_then(|r| r.sent()),
+        state.all_subscriptions(),
     ))
 }

@@ -12,12 +12,14 @@
 //! The parts: `publish` (the way of a message to the store), `settlement` (and
 //! from there to subscribers and back to its publisher),
 //! `connect` (sessions come, are taken over, expire), `subscribe`, `wills`,
-//! `recovery` (what a restart finds in the store).
+//! `outbox` (what a session is owed, from the store), `receipts` (what its
+//! terminal is owed), `recovery` (what a restart finds in the store).
 
 mod commit;
 mod connect;
 mod outbox;
 mod publish;
+mod receipts;
 mod recovery;
 mod settlement;
 mod subscribe;
@@ -37,6 +39,7 @@ use tokio::sync::{Notify, mpsc};
 pub use connect::Connected;
 pub use outbox::PageRead;
 pub use publish::{Delivered, Publisher, Taken};
+pub use receipts::{Receipts, ReceiptsPage, ReceiptsParts};
 pub use subscribe::Subscribed;
 
 use crate::clock::Clock;
@@ -58,6 +61,8 @@ pub struct Parts {
     pub dead_letters: Arc<DeadLetters>,
     /// Which topics are records.
     pub routes: Arc<SharedRoutes>,
+    /// The receipts that wait for their terminals.
+    pub receipts: ReceiptsParts,
     /// The bounds of `[mqtt]`.
     pub limits: MqttLimits,
     /// The time.
@@ -81,6 +86,20 @@ pub struct BrokerMetrics {
     pub expired: AtomicU64,
     /// Retained messages not kept because of their bounds.
     pub retained_refused: AtomicU64,
+    /// Receipts written to connections, each time.
+    pub receipts_sent: AtomicU64,
+    /// Of those, with DUP.
+    pub receipts_sent_again: AtomicU64,
+    /// Receipts acknowledged by their terminals.
+    pub receipts_acknowledged: AtomicU64,
+    /// PUBACKs with an error: the receipt stays in the outbox.
+    pub receipts_refused: AtomicU64,
+    /// Receipts larger than their terminal takes: they stay in the outbox.
+    pub receipts_too_large: AtomicU64,
+    /// Retained copies of a last receipt.
+    pub receipts_copied: AtomicU64,
+    /// Subscriptions to another's receipts that were refused.
+    pub receipts_foreign: AtomicU64,
     /// Wills published.
     pub wills: AtomicU64,
     /// Connections opened.
@@ -97,6 +116,7 @@ pub struct Broker {
     state: Arc<State>,
     dead_letters: Arc<DeadLetters>,
     routes: Arc<SharedRoutes>,
+    receipts: Receipts,
     limits: RwLock<Arc<MqttLimits>>,
     clock: Arc<dyn Clock>,
     sessions: Mutex<HashMap<ByteString, Arc<Session>>>,
@@ -141,6 +161,7 @@ impl Broker {
             state: parts.state,
             dead_letters: parts.dead_letters,
             routes: parts.routes,
+            receipts: Receipts::new(parts.receipts),
             limits: RwLock::new(Arc::new(parts.limits)),
             clock: parts.clock,
             sessions: Mutex::default(),
@@ -157,6 +178,7 @@ impl Broker {
             metrics: BrokerMetrics::default(),
         });
         broker.recover()?;
+        broker.listen_for_receipts();
         tokio::spawn(settlement::distribute(Arc::downgrade(&broker), queue));
         Ok(broker)
     }

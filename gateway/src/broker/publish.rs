@@ -10,6 +10,7 @@ use risiti_mqtt::{Message, Qos, ReasonCode};
 use risiti_store::state::Batch;
 use risiti_store::{AckSink, Identity, NewRecord, Outcome, Record, StoreError};
 
+use super::receipts::RECEIPTS_TOPIC;
 use super::settlement::{RecordFirst, Ticket};
 use super::{Broker, Seat};
 use crate::mailbox::{Mailbox, Settled};
@@ -61,6 +62,10 @@ impl Broker {
                 ReasonCode::NotAuthorized,
                 Some("topics that begin with $ are the server's"),
             );
+        }
+        if self.receipts.is_receipts_topic(&message.topic) {
+            self.metrics.refused.fetch_add(1, Ordering::Relaxed);
+            return Taken::Now(ReasonCode::NotAuthorized, Some(RECEIPTS_TOPIC));
         }
         if !message.payload_format_is_valid() {
             return Taken::Now(
@@ -191,6 +196,14 @@ impl Broker {
     /// once all that follows from it is durable. False: too much waits for the
     /// disk, try again.
     pub(super) fn publish_own(&self, message: Message, client_id: &str, row: Vec<u8>) -> bool {
+        if self.receipts.is_receipts_topic(&message.topic) {
+            // Of a time when this was an ordinary topic.
+            tracing::warn!(client_id, topic = %message.topic, "a will to a receipts topic is not published");
+            let mut batch = Batch::new();
+            batch.delete(row);
+            self.submit(batch);
+            return true;
+        }
         let now_ms = self.now_ms();
         let routes = self.routes.newest();
         let how = Delivered {

@@ -50,6 +50,8 @@ impl Broker {
             let read = rows::decode::<RetainedRow>(&value)
                 .and_then(|row| Ok((row.message()?, row.received_ms)));
             match read {
+                // Of a time when this was an ordinary topic: nobody may read it.
+                Ok((message, _)) if broker.receipts.is_receipts_topic(&message.topic) => {}
                 Ok((message, received_ms)) => {
                     broker.retained.write().set(
                         Arc::new(message),
@@ -157,6 +159,11 @@ impl Broker {
             }
             let mut all = self.subscriptions.lock();
             for subscription in row.subscriptions() {
+                if self.receipts.is_receipts_topic(&subscription.filter.filter) {
+                    let sent = row.disconnected_ms.and(row.receipts_sent);
+                    state.receipts = self.recover_receipts(&client_id, subscription, sent);
+                    continue;
+                }
                 match all.insert(&session, &subscription) {
                     Ok(number) => state.subscriptions.push((number, subscription)),
                     Err(error) => {

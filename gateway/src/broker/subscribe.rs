@@ -22,6 +22,9 @@ pub struct Subscribed {
     pub batch: Option<Batch>,
     /// Whose retained messages are to be delivered once SUBACK is out.
     pub retained: Vec<Subscription>,
+    /// The client subscribed to its receipts: they are to be delivered once
+    /// SUBACK is out, and whether the last one is asked for.
+    pub receipts: Option<bool>,
 }
 
 impl Broker {
@@ -38,6 +41,7 @@ impl Broker {
         let mut link = Vec::new();
         let mut attach = false;
         let mut changed = false;
+        let mut receipts = None;
         // Takeover, expiry and the end of a connection hold it too: the session
         // can't go away in the middle.
         let order = self.order.lock();
@@ -46,6 +50,15 @@ impl Broker {
                 filter: subscription.filter.detach(),
                 ..subscription
             };
+            if self.receipts.is_receipts_topic(&subscription.filter.filter) {
+                let done = self.subscribe_receipts(seat, subscription);
+                codes.push(done.code);
+                if let Some(wants_last) = done.wants_last {
+                    receipts = Some(receipts.unwrap_or(false) || wants_last);
+                    changed = true;
+                }
+                continue;
+            }
             // Lock order everywhere: subscriptions before a session.
             let mut all = self.subscriptions.lock();
             let mut state = session.lock();
@@ -58,7 +71,8 @@ impl Broker {
                 .iter()
                 .position(|(_, s)| s.filter == subscription.filter);
             if old.is_none()
-                && state.subscriptions.len() >= limits.subscriptions_per_session_max as usize
+                && state.all_subscriptions().count()
+                    >= limits.subscriptions_per_session_max as usize
             {
                 codes.push(ReasonCode::QuotaExceeded);
                 continue;
@@ -124,6 +138,7 @@ impl Broker {
             codes,
             batch: self.row_if(changed, seat),
             retained,
+            receipts,
         }
     }
 
@@ -140,6 +155,12 @@ impl Broker {
         let mut changed = false;
         let order = self.order.lock();
         for filter in filters {
+            if self.receipts.is_receipts_topic(&filter.filter) {
+                let code = self.unsubscribe_receipts(seat, filter);
+                changed |= code == ReasonCode::Success;
+                codes.push(code);
+                continue;
+            }
             let removed = {
                 let mut state = session.lock();
                 if state.epoch != seat.epoch || state.ended {

@@ -23,6 +23,10 @@ impl Shell {
             if self.connection.transmit().len() >= limits::WRITE_WAITING_BYTES {
                 return;
             }
+            let receipts_turn = self.receipts_turn;
+            if receipts_turn && self.deliver_receipt(&seat) {
+                continue;
+            }
             let window = self.connection.send_window();
             let (next, wanted) = {
                 let mut state = seat.session.lock();
@@ -31,12 +35,14 @@ impl Shell {
                 }
                 (state.outgoing.next(window), state.outgoing.wanted())
             };
+            self.receipts_turn = true;
             match next {
                 Some(Next::Deliver(queued)) => self.send(&seat, &queued, unix_ms),
                 Some(Next::Release(sequence)) => {
                     self.connection
                         .resume_release(Outgoing::packet_id(sequence));
                 }
+                None if !receipts_turn && self.deliver_receipt(&seat) => {}
                 None => {
                     if let (Some(page), None) = (wanted, &self.page) {
                         let broker = self.broker.clone();
@@ -46,6 +52,7 @@ impl Shell {
                         }));
                     }
                     self.feed_retained(&seat);
+                    self.ask_receipts(&seat);
                     return;
                 }
             }

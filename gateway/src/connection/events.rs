@@ -7,6 +7,7 @@ use risiti_mqtt::{Accept, Event, Message, Qos, ReasonCode, Subscription, Version
 
 use super::{ANSWERS_FROM, RETAINED, Shell};
 use crate::broker::{Delivered, Publisher, Taken};
+use crate::identifiers::Identifiers;
 use crate::limits;
 use crate::mailbox::Settled;
 
@@ -16,6 +17,7 @@ pub(super) enum Answer {
         packet_id: u16,
         codes: Vec<ReasonCode>,
         retained: Vec<Subscription>,
+        receipts: Option<bool>,
     },
     Unsubscribed {
         packet_id: u16,
@@ -98,6 +100,7 @@ impl Shell {
                         packet_id,
                         codes: done.codes,
                         retained: done.retained,
+                        receipts: done.receipts,
                     },
                 );
             }
@@ -108,8 +111,11 @@ impl Shell {
                 let (codes, batch) = self.broker.unsubscribe(&seat, &filters).await;
                 self.answer_when_durable(batch, Answer::Unsubscribed { packet_id, codes });
             }
-            Event::Acked { packet_id, .. } => {
-                if let Some(seat) = &self.seat {
+            Event::Acked { packet_id, reason } => {
+                let Some(seat) = &self.seat else { return };
+                if Identifiers::RECEIPTS.contains(packet_id) {
+                    self.broker.receipt_acknowledged(seat, packet_id, reason);
+                } else {
                     self.broker.delivered(seat, packet_id);
                 }
             }
@@ -219,8 +225,12 @@ impl Shell {
                 packet_id,
                 codes,
                 retained,
+                receipts,
             } => {
                 self.connection.subscribed(packet_id, &codes, None);
+                if let (Some(seat), Some(wants_last)) = (&self.seat, receipts) {
+                    self.broker.begin_receipts(seat, wants_last);
+                }
                 self.retained.extend(
                     retained
                         .into_iter()

@@ -9,10 +9,12 @@
 //! of the thread, and only what is not yet a whole packet is kept.
 
 //! The parts: `socket` (bytes in and out), `events` (what the client asks and
-//! what it is answered), `delivery` (what its session is owed).
+//! what it is answered), `delivery` (what its session is owed), `receipts` (what
+//! its terminal is owed).
 
 mod delivery;
 mod events;
+mod receipts;
 mod socket;
 
 use std::collections::VecDeque;
@@ -27,10 +29,10 @@ use risiti_mqtt::connection::Closed;
 use risiti_mqtt::{CloseCause, Connection, ConnectionLimits, ReasonCode, Subscription};
 use risiti_store::{AckSink, StoreError};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
-use crate::broker::{Broker, ConnectionPermit, PageRead, Seat, Ungated};
+use crate::broker::{Broker, ConnectionPermit, PageRead, ReceiptsPage, Seat, Ungated};
 use crate::limits;
 use crate::mailbox::{Farewell, Mailbox};
 
@@ -58,6 +60,8 @@ pub async fn serve(
         answers: Vec::new(),
         next_answer: ANSWERS_FROM,
         page: None,
+        receipts_page: None,
+        receipts_turn: true,
         retained: VecDeque::new(),
         retained_coming: false,
         write_deadline: None,
@@ -77,6 +81,14 @@ fn connection_limits(broker: &Broker) -> ConnectionLimits {
         ..ConnectionLimits::default()
     }
 }
+/// Resolves with what a task found, if there is one.
+async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Tokens of state batches start here, those of PUBLISHes at 0.
 const ANSWERS_FROM: u64 = 1 << 63;
 
@@ -96,6 +108,9 @@ struct Shell {
     answers: Vec<(u64, Answer)>,
     next_answer: u64,
     page: Option<JoinHandle<Result<PageRead, StoreError>>>,
+    receipts_page: Option<JoinHandle<Result<ReceiptsPage, StoreError>>>,
+    /// Receipts and messages take turns: a window of one serves both.
+    receipts_turn: bool,
     /// New subscriptions whose retained messages are still to be sent, and
     /// behind which topic.
     retained: VecDeque<(Subscription, Option<ByteString>)>,
@@ -185,12 +200,13 @@ impl Shell {
             }
             _ = stream.writable(), if writes => {}
             () = broker.unsaturated(), if saturated => self.take_input(),
-            page = async { match self.page.as_mut() {
-                Some(page) => page.await,
-                None => std::future::pending().await,
-            } } => {
+            page = finished(&mut self.page) => {
                 self.page = None;
                 self.page_in(page);
+            }
+            page = finished(&mut self.receipts_page) => {
+                self.receipts_page = None;
+                self.receipts_in(page);
             }
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 self.timeout();

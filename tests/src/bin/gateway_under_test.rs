@@ -27,6 +27,9 @@ struct Cli {
     /// Commits the position in a transaction of its own.
     #[arg(long)]
     position_outside_transaction: bool,
+    /// Takes a receipt for acknowledged as soon as it is sent.
+    #[arg(long)]
+    delete_before_puback: bool,
     /// Kills itself (SIGKILL) when a forwarder comes to this place.
     #[arg(long, value_parser = fault_point)]
     kill_at: Option<FaultPoint>,
@@ -59,11 +62,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let switches = Switches {
         without_dedup: cli.without_dedup,
+        delete_before_puback: cli.delete_before_puback,
         forwarder: Options {
             position_outside_transaction: cli.position_outside_transaction,
             fault: cli.kill_at.map(|point| kill_at(point, cli.kill_at_nth)),
         },
-        clock: None,
+        ..Switches::default()
     };
     let done = run_with(&cli.config, switches, |gateway| {
         println!(

@@ -24,6 +24,9 @@ pub struct ProcessSwitches {
     pub without_dedup: bool,
     /// The position in a transaction of its own: the other one.
     pub position_outside_transaction: bool,
+    /// Takes a receipt for acknowledged as soon as it is sent: the negative
+    /// control of G4.
+    pub delete_before_puback: bool,
     /// Dies there.
     pub kill_at: Option<KillAt>,
 }
@@ -36,6 +39,9 @@ impl ProcessSwitches {
         }
         if self.position_outside_transaction {
             args.push("--position-outside-transaction".into());
+        }
+        if self.delete_before_puback {
+            args.push("--delete-before-puback".into());
         }
         if let Some(at) = self.kill_at {
             let (point, nth) = match at {
