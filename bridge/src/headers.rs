@@ -8,9 +8,9 @@
 //! | header           | value                                                            |
 //! |------------------|------------------------------------------------------------------|
 //! | `ce_specversion` | `1.0`                                                            |
-//! | `ce_id`          | `<terminal>/<sequence>`; raw: `<client>/<journal>-<position>`    |
+//! | `ce_id`          | `<terminal>/<sequence>`; raw: `<client>/<journal>-<position>`; of a delivery event those of the record that the receipt answers |
 //! | `ce_source`      | `/risiti/<gateway>`                                              |
-//! | `ce_type`        | `risiti.record`; raw: `mqtt.message`                             |
+//! | `ce_type`        | `risiti.record`; raw: `mqtt.message`; a delivery event: `risiti.delivered` |
 //! | `ce_time`        | when the gateway received it, RFC 3339, UTC, milliseconds        |
 //! | `content-type`   | the MQTT one; else `application/cbor`; raw: `application/octet-stream` |
 //!
@@ -36,6 +36,7 @@ use risiti_store::{Identity, Record};
 
 use crate::limits;
 use crate::properties::{Properties, Property};
+use crate::receipts::Delivered;
 use crate::route::Compiled;
 
 /// 9999-12-31T23:59:59.999Z, the last instant that RFC 3339 can name.
@@ -84,7 +85,9 @@ impl Provenance {
             identity(record, route, &self.journal_id).as_bytes(),
         );
         insert("ce_source", self.source.as_bytes());
-        let (kind, mut content_type): (&[u8], &[u8]) = if route.is_risiti() {
+        let (kind, mut content_type): (&[u8], &[u8]) = if route.is_deliveries() {
+            (b"risiti.delivered", b"application/json")
+        } else if route.is_risiti() {
             (b"risiti.record", b"application/cbor")
         } else {
             (b"mqtt.message", b"application/octet-stream")
@@ -131,6 +134,11 @@ impl Provenance {
 pub fn identity(record: &Record, route: &Compiled, journal_id: &str) -> String {
     let new = &record.record;
     let topic = String::from_utf8_lossy(&new.topic);
+    if route.is_deliveries()
+        && let Some(delivered) = Delivered::decode(&new.payload)
+    {
+        return format!("{}/{}", delivered.terminal, delivered.sequence);
+    }
     if route.is_risiti()
         && let Identity::Sequence { sequence, .. } = new.identity
         && let Some(terminal) = route.terminal(&topic)

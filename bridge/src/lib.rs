@@ -29,6 +29,9 @@ pub use epochs::SharedRoutes;
 pub use error::BridgeError;
 pub use forwarder::{Forwarder, ForwarderHandle, ForwarderSetup, Options, State, Status};
 pub use metrics::ForwarderMetrics;
-pub use receipts::{Arrivals, Outbox, OutboxSetup, ReceiptNumber, StoredReceipt};
+pub use receipts::{
+    Arrivals, ConsumerSetup, Outbox, OutboxSetup, ReceiptNumber, ReceiptsConsumer, ReceiptsHandle,
+    ReceiptsOptions, ReceiptsStatus, StoredReceipt,
+};
 pub use route::{Compiled, Routes};
 pub use trace::{Step, TraceLog};

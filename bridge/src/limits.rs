@@ -150,3 +150,69 @@ pub const EXITS_MAX: usize = 50_000;
 
 /// Delivery events that wait for the journal's sync.
 pub const EVENTS_MAX: usize = 1_024;
+
+/// Rows that one delivery event of another gateway ends at most: a record whose
+/// receipt was asked for again may have some.
+pub const ROWS_PER_DELIVERY: usize = 3;
+
+/// Commits of receipts between two syncs: enough to be busy while one is under
+/// way, and bounds what is in memory to some 2,000 receipts.
+pub const COMMITS_UNDER_WAY: usize = 8;
+
+/// How long the consumer waits for a receipt before it looks at the disk, the
+/// partitions and whether it shall stop.
+pub const RECEIPTS_WAIT: Duration = Duration::from_millis(100);
+
+/// How often the consumer asks whether there are new partitions: nobody adds any
+/// in a hurry, and the answer names all topics.
+pub const PARTITIONS_LOOK: Duration = Duration::from_secs(30);
+
+/// How often Kafka is shown how far the consumer is.
+pub const OFFSETS_SHOWN: Duration = Duration::from_secs(5);
+
+/// Bytes of a message that is no receipt that are kept: a receipt has at most 265.
+pub const DEAD_RECEIPT_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of its key that are kept.
+pub const DEAD_RECEIPT_KEY_BYTES_MAX: usize = 256;
+
+/// librdkafka's buffers for receipts: a box has little memory, and a receipt is
+/// 300 bytes. What is fetched is bounded by the answer (4 MiB) and what is queued
+/// (2 MiB); a full queue is looked at again soon.
+pub const RECEIPTS_FETCH: [(&str, &str); 6] = [
+    ("queued.max.messages.kbytes", "2048"),
+    ("queued.min.messages", "2000"),
+    ("fetch.message.max.bytes", "262144"),
+    ("fetch.max.bytes", "4194304"),
+    ("fetch.queue.backoff.ms", "20"),
+    ("fetch.error.backoff.ms", "200"),
+];
+
+/// Terminals remembered of one partition by settlement; a site has thousands. A
+/// record of one more is refused, so that made-up ids can't use up the memory.
+pub const SETTLEMENT_TERMINALS_MAX: usize = 100_000;
+
+/// Currencies in which a terminal is paid on one day; each stands in every row of
+/// the changelog.
+pub const SETTLEMENT_CURRENCIES_MAX: usize = 8;
+
+/// Partitions of a records topic: a receipt's number is its record's offset times
+/// this, plus the partition.
+pub const SETTLEMENT_PARTITIONS_MAX: i32 = 1_000;
+
+/// Bytes of a message that are kept in the rejected topic. A record has 40; in
+/// base64 this stays far below the megabyte that brokers take.
+pub const SETTLEMENT_REJECTED_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a rejected message's key; a terminal's id has 23.
+pub const SETTLEMENT_KEY_BYTES_MAX: usize = 1_024;
+
+/// Transactions that fail in a row before settlement makes its clients anew.
+pub const SETTLEMENT_ATTEMPTS_MAX: u32 = 10;
+
+/// How long settlement waits for records before it looks whether it shall stop.
+pub const SETTLEMENT_IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// How long a stop waits for acknowledged receipts to be given to the journal:
+/// longer than a slow disk takes to read [`EXITS_MAX`] rows of a hot database.
+pub const EXITS_CLOSE: Duration = Duration::from_secs(2);

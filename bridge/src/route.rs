@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use risiti_config::{Format, Key, Route, Terminals};
+use risiti_config::{Config, Format, Key, Route, Terminals};
+
+use crate::receipts::{DELIVERIES_ROUTE, deliveries_route};
 
 /// A route, ready to be matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +84,12 @@ impl Compiled {
         topic.split('/').nth(self.terminal_level)
     }
 
+    /// Whether this is the route of delivery events, which no client takes.
+    #[must_use]
+    pub fn is_deliveries(&self) -> bool {
+        self.route.name == DELIVERIES_ROUTE
+    }
+
     /// Whether the payload is a record of the wire format.
     #[must_use]
     pub fn is_risiti(&self) -> bool {
@@ -97,6 +105,22 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// The table that a gateway with this configuration works by: the route of its
+    /// delivery events, if it takes receipts, then the configured ones.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let receipts = &config.receipts;
+        let deliveries = receipts.enabled.then(|| {
+            let topic = &receipts.deliveries_topic;
+            deliveries_route(&config.terminals, &receipts.cluster, topic)
+        });
+        let routes: Vec<Route> = deliveries
+            .into_iter()
+            .chain(config.routes.iter().cloned())
+            .collect();
+        Self::new(&routes, &config.terminals)
+    }
+
     /// Compiles the configuration's routes.
     #[must_use]
     pub fn new(routes: &[Route], terminals: &Terminals) -> Self {
@@ -207,6 +231,26 @@ mod tests {
             let route = compiled("t/+/records", key);
             assert_eq!(route.key("t/17/records", b"client"), expected);
         }
+    }
+
+    #[test]
+    fn delivery_events_go_before_what_is_configured() {
+        let mut config = Config::new(risiti_config::Bootstrap::Embedded);
+        config.terminals.receipts = "down/x/{id}".into();
+        config.routes[0].filter = "#".into();
+        let routes = Routes::of(&config);
+        let found = routes.find("down/x/t1").unwrap();
+        assert!(found.is_deliveries());
+        assert_eq!(found.route.topic, "risiti.deliveries");
+        assert_eq!(found.key("down/x/t1", b""), Some(&b"t1"[..]));
+        assert!(!routes.find("t/t1/records").unwrap().is_deliveries());
+        config.receipts.enabled = false;
+        assert!(
+            !Routes::of(&config)
+                .find("down/x/t1")
+                .unwrap()
+                .is_deliveries()
+        );
     }
 
     #[test]

@@ -18,11 +18,12 @@ use parking_lot::Mutex;
 use risiti_bridge::forwarder::Options as ForwarderOptions;
 use risiti_bridge::trace::{DurableSteps, TraceLog};
 use risiti_bridge::{
-    BridgeError, DeadLetters, EmbeddedCluster, Forwarder, ForwarderHandle, ForwarderMetrics,
-    ForwarderSetup, Outbox, OutboxSetup, Routes, SharedRoutes,
+    BridgeError, ConsumerSetup, DeadLetters, EmbeddedCluster, Forwarder, ForwarderHandle,
+    ForwarderMetrics, ForwarderSetup, Outbox, OutboxSetup, ReceiptsConsumer, ReceiptsHandle,
+    ReceiptsOptions, Routes, SharedRoutes,
 };
 use risiti_config::{Bootstrap, Config, DEFAULT_CLUSTER, ReloadDiff, Terminals};
-use risiti_store::{Journal, OpenReport, State, StoreError, StoreOptions};
+use risiti_store::{Journal, OpenReport, RecordSource, State, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -44,6 +45,8 @@ pub struct Switches {
     pub without_dedup: bool,
     /// For the negative control of G2, and for tests of crashes.
     pub forwarder: ForwarderOptions,
+    /// For the negative control of G4, and for tests of crashes.
+    pub receipts: ReceiptsOptions,
     /// Takes a receipt for acknowledged as soon as it is sent. For the negative
     /// control of G4.
     pub delete_before_puback: bool,
@@ -61,6 +64,7 @@ pub struct Gateway {
     dead_letters: Arc<DeadLetters>,
     embedded: Option<Arc<EmbeddedCluster>>,
     forwarders: Arc<Mutex<Vec<(String, ForwarderHandle)>>>,
+    receipts: Option<Arc<ReceiptsHandle>>,
     mqtt_addr: SocketAddr,
     admin_addr: SocketAddr,
     stopping: watch::Sender<bool>,
@@ -160,6 +164,10 @@ pub struct View {
     pub dead_letters: Arc<DeadLetters>,
     /// Every forwarder, with the name of its cluster.
     pub forwarders: Arc<Mutex<Vec<(String, ForwarderHandle)>>>,
+    /// The receipts that wait for their terminals.
+    pub outbox: Arc<Outbox>,
+    /// What brings them, unless it is switched off.
+    pub receipts: Option<Arc<ReceiptsHandle>>,
     /// Where the embedded cluster is reached, if it runs.
     pub embedded_bootstrap: Option<String>,
     /// What opening the store found.
@@ -233,10 +241,7 @@ impl Gateway {
             tracing::error!("{alarm}");
         }
 
-        let routes = Arc::new(SharedRoutes::new(Routes::new(
-            &config.routes,
-            &config.terminals,
-        )));
+        let routes = Arc::new(SharedRoutes::new(Routes::of(&config)));
         let dead_letters = Arc::new(DeadLetters::open(state.clone())?);
         let unix = clock.clone();
         let outbox = Outbox::open(OutboxSetup {
@@ -247,6 +252,8 @@ impl Gateway {
             unknown_receipts_max: config.receipts.unknown_receipts_max,
             receipts_per_terminal_max: config.receipts.receipts_per_terminal_max,
             now: Arc::new(move || unix.unix_ms()),
+            trace: trace.clone(),
+            options: switches.receipts.clone(),
         })?;
         let broker = Broker::open(Parts {
             journal: journal.clone(),
@@ -284,6 +291,8 @@ impl Gateway {
             forwarders.push((name.to_owned(), handle));
         }
         let forwarders = Arc::new(Mutex::new(forwarders));
+        let receipts =
+            start_receipts(&config, &embedded, &journal, &outbox, &dead_letters)?.map(Arc::new);
 
         let (stopping, _) = watch::channel(false);
         let mqtt = mqtt.listen()?;
@@ -298,6 +307,8 @@ impl Gateway {
             broker: broker.clone(),
             dead_letters: dead_letters.clone(),
             forwarders: forwarders.clone(),
+            outbox: outbox.clone(),
+            receipts: receipts.clone(),
             embedded_bootstrap: embedded.as_ref().map(|e| e.bootstrap().to_owned()),
             open_reports: open_reports.clone(),
             trace: trace.clone(),
@@ -317,6 +328,7 @@ impl Gateway {
             dead_letters,
             embedded,
             forwarders,
+            receipts,
             mqtt_addr,
             admin_addr,
             stopping,
@@ -374,11 +386,10 @@ impl Gateway {
         let diff = current.reloadable_diff(&new);
         self.broker.set_limits(new.mqtt.limits.clone());
         if current.routes != new.routes {
-            self.broker
-                .set_routes(Routes::new(&new.routes, &current.terminals));
+            current.routes = new.routes;
+            self.broker.set_routes(Routes::of(&current));
         }
         current.mqtt.limits = new.mqtt.limits;
-        current.routes = new.routes;
         current.log = new.log;
         diff
     }
@@ -412,8 +423,16 @@ impl Gateway {
         let (journal, state, outbox) = (self.journal, self.state, self.outbox);
         let trace = self.trace;
         let broker = self.broker;
+        let receipts = self.receipts;
         let lock = self._lock;
         let stopped = tokio::task::spawn_blocking(move || {
+            if let Some(receipts) = receipts
+                && !receipts.stop(remaining)
+            {
+                tracing::warn!(
+                    "the receipts' consumer did not stop in time; what it has taken is taken again by the next start"
+                );
+            }
             for (cluster, handle) in handles {
                 if !handle.stop(remaining) {
                     tracing::warn!(
@@ -517,6 +536,38 @@ fn open_trace(config: &Config) -> Arc<TraceLog> {
     })
 }
 
+/// Starts what brings receipts, unless it is switched off.
+fn start_receipts(
+    config: &Config,
+    embedded: &Option<Arc<EmbeddedCluster>>,
+    journal: &Arc<Journal>,
+    outbox: &Arc<Outbox>,
+    dead_letters: &Arc<DeadLetters>,
+) -> Result<Option<ReceiptsHandle>, StartError> {
+    let receipts = &config.receipts;
+    let Some(cluster) = config
+        .cluster(&receipts.cluster)
+        .filter(|_| receipts.enabled)
+    else {
+        return Ok(None);
+    };
+    let setup = ConsumerSetup {
+        cluster: cluster.clone(),
+        cluster_name: receipts.cluster.clone(),
+        gateway_id: config.gateway.id.clone(),
+        journal_id: journal.journal_id().to_owned(),
+        embedded: embedded
+            .clone()
+            .filter(|_| cluster.bootstrap == Bootstrap::Embedded),
+        topic: receipts.topic.clone(),
+        deliveries_topic: receipts.deliveries_topic.clone(),
+        outbox: outbox.clone(),
+        dead: dead_letters.clone(),
+    };
+    let handle = ReceiptsConsumer::start(setup).map_err(StartError::Thread)?;
+    Ok(Some(handle))
+}
+
 /// Starts the embedded cluster if any cluster is it, with the topics of its
 /// routes, and leaves its address beside the data.
 fn start_embedded(config: &Config) -> Result<Option<Arc<EmbeddedCluster>>, StartError> {
@@ -533,6 +584,11 @@ fn start_embedded(config: &Config) -> Result<Option<Arc<EmbeddedCluster>>, Start
         if let Some(partitions) = partitions.get(route.cluster.as_str()) {
             embedded.create_topic(&route.topic, *partitions)?;
         }
+    }
+    let receipts = &config.receipts;
+    if let Some(partitions) = partitions.get(receipts.cluster.as_str()) {
+        embedded.create_topic(&receipts.topic, *partitions)?;
+        embedded.create_topic(&receipts.deliveries_topic, *partitions)?;
     }
     let path = config.gateway.data_dir.join("embedded-kafka");
     std::fs::write(&path, format!("{}\n", embedded.bootstrap())).map_err(|source| {

@@ -90,7 +90,8 @@ impl Collector for Page {
         let mut out = Writer(&mut encoder);
         mqtt(view, &mut out)?;
         store(view, &mut out)?;
-        kafka(view, &mut out)
+        kafka(view, &mut out)?;
+        receipts(view, &mut out)
     }
 }
 
@@ -264,6 +265,81 @@ fn store(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
         ("state_syncs", "Syncs of the state database", state.syncs),
     ] {
         out.counter(name, help, value)?;
+    }
+    Ok(())
+}
+
+fn receipts(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
+    let outbox = &view.outbox;
+    let m = outbox.metrics();
+    for (name, help, value) in [
+        (
+            "receipts_waiting",
+            "Receipts that wait for their terminals",
+            outbox.waiting(),
+        ),
+        (
+            "receipts_waiting_unknown",
+            "Receipts that wait for terminals that never were here",
+            outbox.waiting_unknown(),
+        ),
+        (
+            "receipts_terminals",
+            "Terminals that the outbox knows",
+            outbox.terminals() as u64,
+        ),
+        (
+            "receipts_connected",
+            "1 while the cluster of the receipts answers",
+            u64::from(m.connected.load(Relaxed)),
+        ),
+    ] {
+        out.gauge(name, help, value)?;
+    }
+    for (name, help, counter) in [
+        ("receipts_stored", "Receipts stored", &m.stored),
+        (
+            "receipts_delivered",
+            "Receipts whose delivery is in the journal",
+            &m.delivered,
+        ),
+        (
+            "receipts_delivered_elsewhere",
+            "Receipts dropped because another gateway delivered them",
+            &m.delivered_elsewhere,
+        ),
+        (
+            "receipts_expired",
+            "Receipts that expired before they were delivered",
+            &m.expired,
+        ),
+        (
+            "receipts_unknown",
+            "Receipts not kept: too many wait for terminals that never were here",
+            &m.unknown,
+        ),
+        (
+            "receipts_terminal_full",
+            "Receipts not kept: too many wait for their terminal",
+            &m.terminal_full,
+        ),
+        (
+            "receipts_dead",
+            "Messages of the receipts' topic that are no receipts",
+            &m.dead,
+        ),
+        (
+            "receipts_gone",
+            "Offsets that Kafka deleted before they were read",
+            &m.gone,
+        ),
+        (
+            "receipts_acknowledgements_refused",
+            "PUBACKs for receipts not taken because too many waited for the disk",
+            &m.acknowledgements_refused,
+        ),
+    ] {
+        out.counter(name, help, counter.load(Relaxed))?;
     }
     Ok(())
 }

@@ -31,6 +31,9 @@ pub struct Status {
     pub journal: JournalStatus,
     /// Every Kafka cluster.
     pub clusters: Vec<ClusterStatus>,
+    /// The way back.
+    #[serde(default)]
+    pub receipts: ReceiptsStatus,
     /// Dead letters kept.
     pub dead_letters: u64,
     /// What a person has to look at; empty if nothing.
@@ -58,6 +61,27 @@ pub struct JournalStatus {
     pub duplicates: u64,
     /// Acknowledged records known to be lost to damage.
     pub damaged: u64,
+}
+
+/// Receipts on their way to their terminals.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptsStatus {
+    /// What the consumer is doing; `Off` if it is switched off.
+    pub state: String,
+    /// Whether every partition was read to its end since the consumer connected.
+    pub caught_up: bool,
+    /// Receipts that wait for their terminals.
+    pub waiting: u64,
+    /// Those of them whose terminals never were here.
+    pub waiting_unknown: u64,
+    /// Terminals known.
+    pub terminals: u64,
+    /// Receipts stored since the start.
+    pub stored: u64,
+    /// Receipts whose delivery is in the journal, since the start.
+    pub delivered: u64,
+    /// The last error, until things go well again.
+    pub last_error: Option<String>,
 }
 
 /// The way to one cluster.
@@ -115,6 +139,7 @@ impl Status {
                 }
             })
             .collect();
+        let receipts = receipts(view, &mut alarms, &mut notes);
         Self {
             gateway: view.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -135,9 +160,32 @@ impl Status {
                 damaged: health.damaged_positions,
             },
             clusters,
+            receipts,
             dead_letters: view.dead_letters.count(),
             alarms,
             notes,
         }
     }
+}
+
+fn receipts(view: &View, alarms: &mut Vec<String>, notes: &mut Vec<String>) -> ReceiptsStatus {
+    let metrics = view.outbox.metrics();
+    let mut shown = ReceiptsStatus {
+        state: "Off".into(),
+        waiting: view.outbox.waiting(),
+        waiting_unknown: view.outbox.waiting_unknown(),
+        terminals: view.outbox.terminals() as u64,
+        stored: metrics.stored.load(Relaxed),
+        delivered: metrics.delivered.load(Relaxed),
+        ..ReceiptsStatus::default()
+    };
+    if let Some(handle) = &view.receipts {
+        let status = handle.status();
+        alarms.extend(status.alarms);
+        notes.extend(status.notes);
+        shown.state = format!("{:?}", status.state);
+        shown.caught_up = status.caught_up;
+        shown.last_error = status.last_error;
+    }
+    shown
 }

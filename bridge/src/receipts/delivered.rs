@@ -8,11 +8,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 use risiti_store::{AckSink, Batch, CommitSink, Outcome, StoreError};
 
 use super::ReceiptNumber;
+use super::consumer::ReceiptsFault;
 use super::event::{self, Delivered};
 use super::metrics::ReceiptsMetrics;
 use super::outbox::Outbox;
@@ -47,6 +49,8 @@ struct Queue {
     deletions: HashMap<u64, Exit>,
     next_token: u64,
     closing: bool,
+    /// Nothing more is given to the journal.
+    closed: bool,
 }
 
 impl Outbox {
@@ -72,11 +76,20 @@ impl Outbox {
         self.exits.changed.notify_all();
     }
 
-    /// Ends the thread that lets receipts out. What is under way is found again
-    /// at the next start.
+    /// Ends the thread that lets receipts out, once it has given the journal what
+    /// was acknowledged, or after a moment. To be called before the journal is
+    /// closed. What is not done by then is sent again after the next start.
     pub fn close(&self) {
-        self.exits.queue.lock().closing = true;
+        let until = Instant::now() + limits::EXITS_CLOSE;
+        let mut queue = self.exits.queue.lock();
+        queue.closing = true;
         self.exits.changed.notify_all();
+        while !queue.waiting.is_empty() {
+            if self.exits.changed.wait_until(&mut queue, until).timed_out() {
+                break;
+            }
+        }
+        queue.closed = true;
     }
 
     /// Lets one receipt go a step further. `Err`: not now.
@@ -105,6 +118,7 @@ impl Outbox {
         let Some(event) = event else {
             return self.delete(exit);
         };
+        self.setup.options.at(ReceiptsFault::BeforeEvent);
         let token = {
             let mut queue = self.exits.queue.lock();
             queue.next_token += 1;
@@ -145,6 +159,7 @@ impl Outbox {
             }
             Outcome::Closing => return,
         }
+        self.setup.options.at(ReceiptsFault::BeforeDeletion);
         if let Err((exit, _)) = self.delete(exit) {
             self.exits.queue.lock().waiting.push_back(exit);
         }
@@ -190,6 +205,7 @@ impl Outbox {
         if result.is_err() {
             return; // closing
         }
+        self.setup.options.at(ReceiptsFault::AfterDeletion);
         if exit.again.is_none() {
             self.metrics.expired.fetch_add(1, Ordering::Relaxed);
         }
@@ -206,7 +222,8 @@ pub(super) fn start(outbox: &Arc<Outbox>) -> std::io::Result<()> {
             while let Some(outbox) = weak.upgrade() {
                 let next = {
                     let mut queue = outbox.exits.queue.lock();
-                    if queue.closing {
+                    if queue.closed || queue.closing && queue.waiting.is_empty() {
+                        outbox.exits.changed.notify_all();
                         return;
                     }
                     if queue.waiting.is_empty() || queue.events.len() >= limits::EVENTS_MAX {

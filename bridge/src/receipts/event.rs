@@ -28,6 +28,9 @@ use super::ReceiptNumber;
 /// have it.
 pub const DELIVERIES_ROUTE: &str = "$deliveries";
 
+/// The header that names the journal a record came from.
+pub(super) const JOURNAL_HEADER: &str = "risiti-journal";
+
 /// A receipt reached its terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivered {

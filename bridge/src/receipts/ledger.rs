@@ -291,6 +291,12 @@ impl Ledger {
         self.going.remove(&(Arc::clone(terminal), number));
     }
 
+    pub(super) fn has_waiting(&self, terminal: &str) -> bool {
+        self.terminals
+            .get(terminal)
+            .is_some_and(|entry| entry.waiting > 0)
+    }
+
     pub(super) fn waiting(&self) -> u64 {
         self.waiting
     }

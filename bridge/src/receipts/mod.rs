@@ -14,19 +14,33 @@
 //! | `ledger.rs`   | core: numbers, counts and bounds                             |
 //! | `outbox.rs`   | the rows, in step with the ledger                            |
 //! | `delivered.rs`| from a PUBACK to the delivery event and the end of the row   |
+//! | `event.rs`    | the delivery event                                           |
+//! | `intake.rs`   | core: what a message of the receipts' topic is               |
+//! | `begin.rs`    | core: where to begin in a partition                          |
+//! | `consumer.rs` | the consumer's handle and status                             |
+//! | `reading.rs`  | the consumer's thread                                        |
 
+mod begin;
+mod consumer;
 mod delivered;
 mod event;
+mod intake;
 mod ledger;
 mod metrics;
 mod outbox;
+mod reading;
 mod rows;
 
 use bytes::Bytes;
 
+pub use consumer::{
+    ConsumerSetup, ReceiptsConsumer, ReceiptsFault, ReceiptsFaultHook, ReceiptsHandle,
+    ReceiptsOptions, ReceiptsState, ReceiptsStatus,
+};
 pub use event::{DELIVERIES_ROUTE, Delivered, deliveries_route};
+pub use intake::{EXPIRY_HEADER, RECEIPTS_ROUTE};
 pub use metrics::ReceiptsMetrics;
-pub use outbox::{NextOffset, Now, Outbox, OutboxSetup, Received};
+pub use outbox::{Elsewhere, NextOffset, Now, Outbox, OutboxSetup, Poll, Received};
 
 /// Numbers a terminal's receipts in the order in which they came: from 1, never
 /// used again within a data directory.

@@ -14,13 +14,16 @@ use parking_lot::{Condvar, Mutex};
 use risiti_config::Terminals;
 use risiti_store::{Batch, CommitSink, Journal, State, StoreError};
 
+use super::consumer::{ReceiptsFault, ReceiptsOptions, ReceiptsStatus};
 use super::delivered::Exits;
 use super::ledger::{Before, Bounds, Full, Ledger};
 use super::metrics::ReceiptsMetrics;
 use super::rows::{self, ReceiptRow, TerminalRow};
 use super::{Arrivals, ReceiptNumber, StoredReceipt};
+use crate::dead_letters::DeadLetter;
 use crate::error::BridgeError;
 use crate::limits;
+use crate::trace::{Step, TraceLog};
 
 /// Tells the time, Unix milliseconds.
 pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -41,6 +44,10 @@ pub struct OutboxSetup {
     pub receipts_per_terminal_max: u32,
     /// The time of day.
     pub now: Now,
+    /// Told of each receipt that is stored.
+    pub trace: Arc<TraceLog>,
+    /// For tests.
+    pub options: ReceiptsOptions,
 }
 
 /// A receipt as it came from Kafka.
@@ -75,9 +82,53 @@ pub struct NextOffset {
     pub next: i64,
 }
 
+/// Another gateway delivered the receipt of this record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// To which terminal.
+    pub terminal: String,
+    /// The sequence number of the record.
+    pub sequence: u64,
+}
+
+/// What becomes one commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Poll {
+    /// In the order of their offsets.
+    pub receipts: Vec<Received>,
+    /// What other gateways delivered.
+    pub elsewhere: Vec<Elsewhere>,
+    /// How far the partitions are with these, each once.
+    pub offsets: Vec<NextOffset>,
+}
+
+impl Poll {
+    /// Whether one more message, whatever it is, fits into an atomic commit.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        // A receipt is a row and its terminal's; a delivery may end some rows.
+        let keys = self.receipts.len() * 2
+            + self.elsewhere.len() * (limits::ROWS_PER_DELIVERY + 1)
+            + self.offsets.len();
+        keys + limits::ROWS_PER_DELIVERY + 2 <= risiti_store::limits::BATCH_KEYS_MAX
+    }
+
+    /// Notes how far a partition is.
+    pub fn passed(&mut self, to: NextOffset) {
+        let same = |o: &&mut NextOffset| o.partition == to.partition && o.topic == to.topic;
+        match self.offsets.iter_mut().find(same) {
+            Some(offset) => offset.next = to.next,
+            None => self.offsets.push(to),
+        }
+    }
+}
+
 /// A commit under way.
 struct UnderWay {
     arrivals: Vec<(Arc<str>, Vec<StoredReceipt>)>,
+    /// For the recorder: terminal, sequence and what became of the record.
+    steps: Vec<(Arc<str>, u64, Step<'static>)>,
+    ended: Vec<(Arc<str>, ReceiptNumber)>,
     offsets: Vec<NextOffset>,
 }
 
@@ -87,6 +138,8 @@ pub struct Outbox {
     pub(super) ledger: Mutex<Ledger>,
     pub(super) metrics: Arc<ReceiptsMetrics>,
     pub(super) exits: Exits,
+    /// Held while something is submitted: the consumer's and a person's.
+    submitting: Mutex<()>,
     arrivals: OnceLock<Arc<dyn Arrivals>>,
     commits: Mutex<BTreeMap<u64, UnderWay>>,
     /// Offsets that are durable and not passed to Kafka yet.
@@ -142,6 +195,7 @@ impl Outbox {
             ledger: Mutex::new(ledger),
             metrics: Arc::default(),
             exits: Exits::default(),
+            submitting: Mutex::new(()),
             arrivals: OnceLock::new(),
             commits: Mutex::default(),
             durable: Mutex::default(),
@@ -325,28 +379,43 @@ impl Outbox {
     }
 
     /// Submits receipts and the offsets behind them as one commit. Reads the disk
-    /// for terminals that are new. To be called by one thread only.
+    /// for terminals that are new.
     ///
     /// # Errors
     /// The disk's, or too much waits for it: nothing was taken, try again.
-    pub fn submit(
-        &self,
-        cluster: &str,
-        receipts: &[Received],
-        offsets: Vec<NextOffset>,
-    ) -> Result<(), StoreError> {
-        self.introduce(receipts)?;
-        let now_ms = (self.setup.now)();
+    pub fn submit(&self, cluster: &str, poll: &Poll) -> Result<(), StoreError> {
+        let offsets = &poll.offsets;
+        let _submitting = self.submitting.lock();
+        if self.setup.options.offset_before_row {
+            let mut early = Batch::new();
+            put_offsets(&mut early, cluster, offsets);
+            self.setup.state.commit(early)?;
+            self.setup.options.at(ReceiptsFault::BetweenOffsetAndRow);
+        }
+        self.introduce(&poll.receipts)?;
+        let ended = self.find_ended(&poll.elsewhere)?;
+        let now_ms = self.now_ms();
         let mut before = Before::new();
         let mut arrivals: BTreeMap<Arc<str>, Vec<StoredReceipt>> = BTreeMap::new();
         let mut batch = Batch::new();
-        let (mut unknown, mut full) = (0, 0);
+        let mut steps = Vec::new();
+        let (mut unknown, mut full, mut expired) = (0, 0, 0);
         let mut ledger = self.ledger.lock();
-        for received in receipts {
+        for received in &poll.receipts {
+            if received.expires_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+                ledger.dismiss(&received.terminal);
+                expired += 1;
+                continue;
+            }
             match ledger.admit(&received.terminal, &mut before) {
                 Ok((terminal, number)) => {
                     let row = received.row(number, now_ms);
                     batch.put(rows::receipt_key(&terminal, number), row.encode());
+                    steps.push((
+                        Arc::clone(&terminal),
+                        received.sequence,
+                        received.step(number),
+                    ));
                     arrivals.entry(terminal).or_default().push(row.receipt);
                 }
                 Err(Full::Unknown) => {
@@ -356,21 +425,30 @@ impl Outbox {
                 Err(Full::Terminal) => full += 1,
             }
         }
-        for terminal in arrivals.keys() {
+        let ended: Vec<(Arc<str>, ReceiptNumber)> = ended
+            .into_iter()
+            .filter_map(|(terminal, number)| Some((ledger.going(&terminal, number)?, number)))
+            .collect();
+        for (terminal, number) in &ended {
+            ledger.leaves(terminal);
+            batch.delete(rows::receipt_key(terminal, *number));
+        }
+        let mut touched: Vec<&Arc<str>> = arrivals.keys().collect();
+        touched.extend(ended.iter().map(|(terminal, _)| terminal));
+        touched.sort_unstable();
+        touched.dedup();
+        for terminal in touched {
             if let Some(row) = ledger.row(terminal) {
                 batch.put(rows::terminal_key(terminal), row.encode());
             }
         }
-        for offset in &offsets {
-            batch.put(
-                rows::offset_key(cluster, &offset.topic, offset.partition),
-                rows::encode_offset(offset.next),
-            );
-        }
+        put_offsets(&mut batch, cluster, offsets);
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         let under_way = UnderWay {
             arrivals: arrivals.into_iter().collect(),
-            offsets,
+            steps,
+            ended: ended.clone(),
+            offsets: offsets.clone(),
         };
         self.commits.lock().insert(token, under_way);
         let Some(this) = self.this.upgrade() else {
@@ -380,11 +458,44 @@ impl Outbox {
         if let Err(error) = self.setup.state.submit(batch, Some((sink, token))) {
             self.commits.lock().remove(&token);
             ledger.undo(before);
+            for (terminal, number) in &ended {
+                ledger.stays(terminal);
+                ledger.gone(terminal, *number);
+            }
             return Err(error);
         }
         ReceiptsMetrics::add(&self.metrics.unknown, unknown);
         ReceiptsMetrics::add(&self.metrics.terminal_full, full);
+        ReceiptsMetrics::add(&self.metrics.expired, expired);
         Ok(())
+    }
+
+    /// The rows of receipts that were delivered elsewhere. Reads the disk only for
+    /// terminals for which something waits.
+    fn find_ended(
+        &self,
+        elsewhere: &[Elsewhere],
+    ) -> Result<Vec<(String, ReceiptNumber)>, StoreError> {
+        let mut ended = Vec::new();
+        for delivery in elsewhere {
+            let terminal = &delivery.terminal;
+            if !self.ledger.lock().has_waiting(terminal) {
+                continue;
+            }
+            let (mut after, mut found) = (0, 0);
+            loop {
+                let page = self.page(terminal, after, limits::RECEIPT_ROWS_PAGE)?;
+                let Some(last) = page.last() else { break };
+                after = last.number;
+                for receipt in page {
+                    if receipt.sequence == delivery.sequence && found < limits::ROWS_PER_DELIVERY {
+                        found += 1;
+                        ended.push((terminal.clone(), receipt.number));
+                    }
+                }
+            }
+        }
+        Ok(ended)
     }
 
     /// Asks the disk for the numbers of terminals that are new to the ledger.
@@ -430,9 +541,72 @@ impl Outbox {
         Ok((highest + limits::NUMBERS_SKIPPED, waiting))
     }
 
-    /// Commits under way.
-    pub(super) fn under_way(&self) -> usize {
-        self.commits.lock().len()
+    /// A message that was no receipt is one after all, for instance after an
+    /// upgrade: stores it, durably.
+    ///
+    /// # Errors
+    /// It still is none, or there is no room; the reason says what to do.
+    pub fn requeue(&self, letter: &DeadLetter) -> Result<(), BridgeError> {
+        let refused = |reason: String| BridgeError::DeadLetter {
+            id: letter.id(),
+            reason,
+        };
+        let message = super::intake::message_of(letter)
+            .ok_or_else(|| refused("it is not of the receipts' topic".into()))?;
+        let received = message.read().map_err(refused)?;
+        if let Some(why) = self.refused() {
+            return Err(refused(format!("there is no room for it: {why}")));
+        }
+        let terminal = received.terminal.clone();
+        let before = self.end(&terminal)?;
+        let poll = Poll {
+            receipts: vec![received],
+            ..Poll::default()
+        };
+        self.submit("", &poll)?;
+        // Behind everything that was submitted before it.
+        self.setup.state.commit(Batch::new())?;
+        if self.end(&terminal)? == before {
+            return Err(refused(format!(
+                "as many receipts wait for terminal {terminal}, or for terminals that never were here, as [receipts] allows, or it has expired; raise the bound, or drop it: its terminal asks for it again"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Why no receipts can be taken now, if so.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.setup
+            .state
+            .receipts_refused()
+            .map(|alarm| alarm.to_string())
+    }
+
+    pub(super) fn options(&self) -> &ReceiptsOptions {
+        &self.setup.options
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        (self.setup.now)()
+    }
+
+    /// Tells of bounds that are reached.
+    pub(super) fn tell_bounds(&self, status: &mut ReceiptsStatus) {
+        let (unknown, max) = (self.waiting_unknown(), self.setup.unknown_receipts_max);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let refused = count(&self.metrics.unknown);
+        if refused > 0 && unknown >= max {
+            status.alarms.push(format!(
+                "{unknown} receipts wait for terminals that never were at this gateway; {refused} newer ones were not kept (their terminals ask again); check what writes the receipts' topic, or raise receipts.unknown_receipts_max"
+            ));
+        }
+        let full = count(&self.metrics.terminal_full);
+        if full > 0 {
+            status.notes.push(format!(
+                "{full} receipts were not kept since the start because {} wait for their terminal already (it asks again); raise receipts.receipts_per_terminal_max if that is too few",
+                self.setup.receipts_per_terminal_max
+            ));
+        }
     }
 
     /// Waits until fewer than `most` commits are under way, or the timeout.
@@ -458,6 +632,7 @@ impl Outbox {
         if result.is_err() {
             return; // closing: the next start takes it from Kafka again
         }
+        self.setup.options.at(ReceiptsFault::AfterCommit);
         let mut stored = 0;
         {
             let mut ledger = self.ledger.lock();
@@ -467,8 +642,17 @@ impl Outbox {
                     ledger.durable(terminal, newest.number);
                 }
             }
+            for (terminal, number) in &under_way.ended {
+                ledger.gone(terminal, *number);
+            }
         }
         ReceiptsMetrics::add(&self.metrics.stored, stored);
+        let now_ms = self.now_ms();
+        for (terminal, sequence, step) in &under_way.steps {
+            self.setup.trace.note(now_ms, terminal, *sequence, *step);
+        }
+        let ended = under_way.ended.len() as u64;
+        ReceiptsMetrics::add(&self.metrics.delivered_elsewhere, ended);
         let mut durable = self.durable.lock();
         for offset in under_way.offsets {
             durable.retain(|o| (&o.topic, o.partition) != (&offset.topic, offset.partition));
@@ -484,6 +668,16 @@ impl Outbox {
 }
 
 impl Received {
+    fn step(&self, number: ReceiptNumber) -> Step<'static> {
+        Step::Stored {
+            partition: self.partition,
+            offset: self.offset,
+            settled_ms: self.settled_ms,
+            number,
+            status: self.status,
+        }
+    }
+
     fn row(&self, number: ReceiptNumber, now_ms: u64) -> ReceiptRow {
         ReceiptRow {
             receipt: StoredReceipt {
@@ -498,6 +692,15 @@ impl Received {
             partition: self.partition,
             offset: self.offset,
         }
+    }
+}
+
+fn put_offsets(batch: &mut Batch, cluster: &str, offsets: &[NextOffset]) {
+    for offset in offsets {
+        batch.put(
+            rows::offset_key(cluster, &offset.topic, offset.partition),
+            rows::encode_offset(offset.next),
+        );
     }
 }
 
