@@ -20,6 +20,7 @@ pub mod position;
 pub mod properties;
 pub mod receipts;
 pub mod route;
+pub mod settlement;
 pub mod topics;
 pub mod trace;
 

@@ -5,6 +5,8 @@ mod client;
 mod dead;
 mod record;
 pub mod run;
+pub mod settle;
+mod settle_page;
 mod status;
 mod trace;
 
@@ -25,6 +27,8 @@ struct Cli {
 enum Command {
     /// Runs the gateway until SIGTERM or SIGINT; SIGHUP reloads.
     Run(ConfigFile),
+    /// Settles records into receipts until SIGTERM or SIGINT.
+    Settle(ConfigFile),
     /// Validates a configuration and prints what would run.
     Check {
         /// The configuration file.
@@ -68,6 +72,7 @@ struct AdminPort {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(file) => run::run(&file.config),
+        Command::Settle(file) => settle::settle(&file.config),
         Command::Check { file } => check::check(&file),
         Command::Status(admin) => status::status(&admin.admin),
         Command::Trace(payment) => trace::trace(&payment),

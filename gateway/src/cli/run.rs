@@ -63,7 +63,7 @@ fn filter(level: &str) -> Result<EnvFilter, Failure> {
         .map_err(|e| format!("log.level {level:?}: {e}; for example \"info\"").into())
 }
 
-fn start_log(config: &Config) -> Result<LogHandle, Failure> {
+pub(super) fn start_log(config: &Config) -> Result<LogHandle, Failure> {
     let (filter, handle) = reload::Layer::new(filter(&config.log.level)?);
     let layer = fmt::layer()
         .with_writer(std::io::stderr)

@@ -1,0 +1,306 @@
+//! Settlement: records in, receipts out, each payment counted once.
+//!
+//! Promises: consume, verify, decide and produce in one Kafka transaction with the
+//! consumer's offsets, so that every record of the committed log is settled once
+//! whatever is killed (G2, G7); the same record always gives the same receipt;
+//! nothing in the records topic, however broken, stops what stands behind it.
+//! Never: a decision that rests on a clock, and no state but what the changelog
+//! topic holds.
+//!
+//! # How it reads
+//!
+//! [`core`] decides: one record in, what is to be written out, no Kafka.
+//! [`memory`] is what it remembers, [`changelog`] how that survives, [`rules`] what
+//! a bank adds, [`verify`] where a seal is opened, [`messages`] what is written. The
+//! rest is the shell: `session` joins the group and takes partitions over, `rebuild`
+//! reads the changelog back, `transaction` commits.
+//!
+//! # Several instances
+//!
+//! Each has a name (`settlement.instance`), which makes its transactional id and its
+//! static membership. When one is killed, its partitions go to the others after
+//! `settlement.session_timeout_ms`; started again before that it takes them back
+//! itself. A transaction that it left open hides what follows in its topics from
+//! readers of committed records until it starts again, or until the brokers abort
+//! it: `settlement.transaction_timeout_ms` and up to 10 s more.
+//!
+//! What it needs of Kafka: transactions (brokers from 2.5 on), the rights to read
+//! the records topic and the group, to write the transactional id and the other
+//! topics, to read the changelog. Partitions must never be added to a records topic
+//! in use: a terminal's numbers would move away from what is remembered of them.
+
+pub mod changelog;
+pub mod clients;
+pub mod core;
+pub mod error;
+pub mod memory;
+pub mod messages;
+pub mod metrics;
+pub mod rebuild;
+pub mod rules;
+mod session;
+pub mod topics;
+mod transaction;
+pub mod verify;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use risiti_config::Cluster;
+use risiti_wire::Account;
+
+pub use self::core::{Core, Decision, Input, Policy, Settings, Verdict};
+pub use error::SettlementError;
+pub use metrics::SettlementMetrics;
+
+/// A place at which a test may end settlement as a power cut would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultPoint {
+    /// Half of the records' messages were handed over.
+    InsideTransaction,
+    /// Everything was delivered and the offsets passed, nothing committed.
+    AfterSend,
+    /// Committed, but this process does not know yet.
+    AfterCommit,
+}
+
+/// Asked at each place; `true` ends settlement there, as it stands.
+pub type FaultHook = Arc<dyn Fn(FaultPoint) -> bool + Send + Sync>;
+
+/// What no configuration file can set.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// For a negative control only: commits the offsets after the transaction. A
+    /// kill in between answers its records again.
+    pub offsets_outside_transaction: bool,
+    /// For a negative control only: remembers nothing, so that a resend is settled
+    /// again.
+    pub forgetful: bool,
+    /// For tests of crashes.
+    pub fault: Option<FaultHook>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field(
+                "offsets_outside_transaction",
+                &self.offsets_outside_transaction,
+            )
+            .field("forgetful", &self.forgetful)
+            .field("fault", &self.fault.is_some())
+            .finish()
+    }
+}
+
+/// Everything that an instance works with.
+#[derive(Debug, Clone)]
+pub struct SettlementSetup {
+    /// The cluster's settings.
+    pub cluster: Cluster,
+    /// Its address: `host:port`, several with commas.
+    pub bootstrap: String,
+    /// `[settlement]` of the configuration.
+    pub settings: risiti_config::Settlement,
+    /// By what records are judged.
+    pub policy: Policy,
+    /// What it counts.
+    pub metrics: Arc<SettlementMetrics>,
+    /// For tests.
+    pub options: Options,
+}
+
+/// The rules that the configuration asks for, in the order in which they are
+/// applied. `accounts` are those of `settlement.accounts_file`, if it is set.
+#[must_use]
+pub fn configured_policy(
+    settings: &risiti_config::Settlement,
+    accounts: Option<HashSet<Account>>,
+) -> Policy {
+    let mut rules = vec![rules::reversal_linked()];
+    if let Some(accounts) = accounts {
+        rules.push(rules::known_account(accounts));
+    }
+    if settings.payment_max_minor > 0 {
+        rules.push(rules::payment_max(settings.payment_max_minor));
+    }
+    if settings.day_max_minor > 0 {
+        rules.push(rules::day_max(settings.day_max_minor));
+    }
+    Policy {
+        rules,
+        bank_reference: None,
+    }
+}
+
+/// What an instance is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// Kafka does not answer yet, or the topics are not there.
+    #[default]
+    Connecting,
+    /// It waits for the group to give it partitions.
+    Joining,
+    /// It reads back what was settled before.
+    Rebuilding,
+    /// It settles.
+    Settling,
+    /// Ended by request.
+    Stopped,
+}
+
+/// Starts an instance.
+#[derive(Debug)]
+pub struct Settlement;
+
+impl Settlement {
+    /// Starts the thread. It needs no cluster to start, nor ever to be there.
+    ///
+    /// # Errors
+    /// The operating system gave no thread.
+    pub fn start(setup: SettlementSetup) -> std::io::Result<SettlementHandle> {
+        let control = Arc::new(Control::default());
+        let metrics = Arc::clone(&setup.metrics);
+        let inner = Arc::clone(&control);
+        let thread = std::thread::Builder::new()
+            .name("settlement".into())
+            .spawn(move || session::run(&setup, &inner))?;
+        Ok(SettlementHandle {
+            control,
+            metrics,
+            thread: Some(thread),
+        })
+    }
+}
+
+/// A running instance. Dropping it asks for a stop without waiting.
+#[derive(Debug)]
+pub struct SettlementHandle {
+    control: Arc<Control>,
+    metrics: Arc<SettlementMetrics>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SettlementHandle {
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> State {
+        *self.control.state.lock()
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<SettlementMetrics> {
+        &self.metrics
+    }
+
+    /// Whether the thread has ended, by request or by a [`FaultHook`].
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until a condition holds, which is looked at after every change of
+    /// state and every commit. `false` if the time is over.
+    pub fn wait_until(&self, timeout: Duration, condition: impl Fn(&Self) -> bool) -> bool {
+        let until = Instant::now() + timeout;
+        let mut ended = self.control.ended.lock();
+        loop {
+            if condition(self) {
+                return true;
+            }
+            if *ended || self.control.wake.wait_until(&mut ended, until).timed_out() {
+                return condition(self);
+            }
+        }
+    }
+
+    /// Lets the transaction under way finish. `true` if it ended within `deadline`;
+    /// nothing is lost in either case, the next start finds out what became of the
+    /// transaction.
+    pub fn stop(mut self, deadline: Duration) -> bool {
+        let until = Instant::now() + deadline;
+        self.control.ask_to_stop(until);
+        // The last call to Kafka may take that much longer.
+        let ended = self.control.wait_ended(until + Duration::from_secs(3));
+        if ended && let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        ended
+    }
+}
+
+impl Drop for SettlementHandle {
+    fn drop(&mut self) {
+        self.control.ask_to_stop(Instant::now());
+    }
+}
+
+/// Between the handle and the thread.
+#[derive(Debug, Default)]
+struct Control {
+    stopping: AtomicBool,
+    until: Mutex<Option<Instant>>,
+    ended: Mutex<bool>,
+    wake: Condvar,
+    state: Mutex<State>,
+}
+
+impl Control {
+    fn ask_to_stop(&self, until: Instant) {
+        self.until.lock().get_or_insert(until);
+        let _held = self.ended.lock();
+        self.stopping.store(true, Ordering::Release);
+        self.wake.notify_all();
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether the time given for the stop is over.
+    fn overdue(&self) -> bool {
+        self.stopping()
+            && self
+                .until
+                .lock()
+                .is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// Pauses, but not beyond a request to stop.
+    fn pause(&self, duration: Duration) {
+        let until = Instant::now() + duration;
+        let mut ended = self.ended.lock();
+        while !self.stopping() && !self.wake.wait_until(&mut ended, until).timed_out() {}
+    }
+
+    fn wait_ended(&self, until: Instant) -> bool {
+        let mut ended = self.ended.lock();
+        while !*ended {
+            if self.wake.wait_until(&mut ended, until).timed_out() {
+                break;
+            }
+        }
+        *ended
+    }
+
+    fn set_ended(&self) {
+        *self.ended.lock() = true;
+        self.wake.notify_all();
+    }
+
+    fn set_state(&self, state: State) {
+        *self.state.lock() = state;
+        self.settled();
+    }
+
+    /// Wakes who waits for progress.
+    fn settled(&self) {
+        let _held = self.ended.lock();
+        self.wake.notify_all();
+    }
+}

@@ -1,0 +1,238 @@
+//! One transaction: begin, hand over, pass the offsets, await every delivery,
+//! commit.
+//!
+//! Promises: what a record settles to and the offset behind it are committed
+//! together or not at all; every delivery report is in before the commit
+//! (librdkafka's own commit would poll in steps of 100 ms). Never: a commit of what
+//! was delivered in part.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::FaultPoint;
+use super::messages::{Message, Topic};
+use super::session::{End, Session};
+use crate::forwarder::core::{Remedy, remedy};
+use crate::limits;
+
+/// What became of a transaction.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// All of it stands in Kafka.
+    Committed,
+    /// None of it does; the reason in words.
+    Again(String),
+}
+
+impl Session<'_> {
+    /// Sends all that is decided, with the offsets behind it.
+    pub(super) fn transaction(&mut self) -> Result<Sent, End> {
+        self.deliveries.begin();
+        if let Err(error) = self.producer.begin_transaction() {
+            return self.broken(&error);
+        }
+        if let Err(reason) = self.hand_over_all()? {
+            self.abort()?;
+            return Ok(Sent::Again(reason));
+        }
+        let outside = self.setup.options.offsets_outside_transaction;
+        if !outside && let Some(error) = self.pass_offsets()? {
+            return self.broken(&error);
+        }
+        self.await_deliveries()?;
+        self.fault(FaultPoint::AfterSend)?;
+        if let Some(code) = self.deliveries.failed() {
+            self.abort()?;
+            return Ok(Sent::Again(format!("a delivery failed: {code}")));
+        }
+        if let Some(error) = self.commit()? {
+            return self.broken(&error);
+        }
+        self.fault(FaultPoint::AfterCommit)?;
+        if outside {
+            let offsets = self.offsets();
+            if let Err(error) = self.consumer.commit(&offsets, CommitMode::Sync) {
+                return Err(End::anew(error));
+            }
+        }
+        Ok(Sent::Committed)
+    }
+
+    /// The transaction can't go on.
+    fn broken(&mut self, error: &KafkaError) -> Result<Sent, End> {
+        match remedy(error) {
+            Remedy::Abort => self.abort()?,
+            Remedy::Again => {}
+            Remedy::Anew => return Err(self.finished(error)),
+        }
+        Ok(Sent::Again(error.to_string()))
+    }
+
+    fn hand_over_all(&self) -> Result<Result<(), String>, End> {
+        let half = self.pending.len() / 2;
+        for (place, decided) in self.pending.iter().enumerate() {
+            if place == half {
+                self.fault(FaultPoint::InsideTransaction)?;
+            }
+            for message in &decided.messages {
+                if let Err(reason) = self.hand_over(message, decided.partition)? {
+                    return Ok(Err(reason));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Hands one message over, waiting for room in librdkafka's queue.
+    fn hand_over(&self, message: &Message, partition: i32) -> Result<Result<(), String>, End> {
+        let settings = &self.setup.settings;
+        let topic = match message.topic {
+            Topic::Receipts => &settings.receipts_topic,
+            Topic::Transactions => &settings.transactions_topic,
+            Topic::Rejected => &settings.rejected_topic,
+            Topic::Changelog => &settings.changelog_topic,
+        };
+        let begun = Instant::now();
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        record.key = message.key.as_deref();
+        record.payload = message.value.as_deref();
+        record.partition = (message.topic == Topic::Changelog).then_some(partition);
+        if !message.headers.is_empty() {
+            record.headers = Some(message.kafka_headers());
+        }
+        loop {
+            let Err((error, back)) = self.producer.send(record) else {
+                self.deliveries.handed_over();
+                return Ok(Ok(()));
+            };
+            record = back;
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+                self.await_events(begun);
+                if self.control.overdue() {
+                    return Err(End::Stopped);
+                }
+                continue;
+            }
+            if self.producer.client().fatal_error().is_some() {
+                return Err(self.finished(&error));
+            }
+            return Ok(Err(format!("{topic}: {error}")));
+        }
+    }
+
+    /// The offset behind the last record of each partition.
+    fn offsets(&self) -> TopicPartitionList {
+        let mut next = BTreeMap::new();
+        for decided in &self.pending {
+            let next = next.entry(decided.partition).or_insert(0);
+            *next = decided.offset.saturating_add(1).max(*next);
+        }
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in next {
+            let topic = &self.setup.settings.records_topic;
+            // Refused only for a partition that is there already.
+            let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+        }
+        list
+    }
+
+    /// Passes the offsets on behalf of the group (KIP-447): refused if the group
+    /// has given these partitions to somebody else. `Some` if that fails.
+    fn pass_offsets(&mut self) -> Result<Option<KafkaError>, End> {
+        let Some(group) = self.consumer.group_metadata() else {
+            return Err(End::anew("the consumer is no member of its group"));
+        };
+        let offsets = self.offsets();
+        loop {
+            let passed = self
+                .producer
+                .send_offsets_to_transaction(&offsets, &group, limits::CALL);
+            match passed {
+                Ok(()) => return Ok(None),
+                Err(error) if remedy(&error) != Remedy::Again => return Ok(Some(error)),
+                Err(_) if self.control.overdue() => return Err(End::Stopped),
+                Err(_) => {
+                    self.producer.poll(Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    /// Polls until every delivery is known, or one has failed.
+    fn await_deliveries(&self) -> Result<(), End> {
+        let begun = Instant::now();
+        while self.deliveries.pending() > 0 && self.deliveries.failed().is_none() {
+            self.await_events(begun);
+            if let Some((code, _)) = self.producer.client().fatal_error() {
+                return Err(self.finished(&KafkaError::Global(code)));
+            }
+            if self.control.overdue() {
+                return Err(End::Stopped);
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits. `Some` if that fails.
+    fn commit(&self) -> Result<Option<KafkaError>, End> {
+        loop {
+            match self.producer.commit_transaction(limits::CALL) {
+                Ok(()) => return Ok(None),
+                Err(error) if remedy(&error) != Remedy::Again => return Ok(Some(error)),
+                // In doubt, which the next start resolves.
+                Err(_) if self.control.overdue() => return Err(End::Stopped),
+                Err(_) => {
+                    self.producer.poll(Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    /// Aborts, for as long as it takes.
+    fn abort(&self) -> Result<(), End> {
+        // librdkafka waits for the reports of purged messages to be taken, so
+        // they are taken before it is asked and between its attempts.
+        self.producer.purge(PurgeConfig::default().queue());
+        let begun = Instant::now();
+        while self.producer.in_flight_count() > 0 && begun.elapsed() < limits::CALL / 5 {
+            self.await_events(begun);
+        }
+        loop {
+            let Err(error) = self.producer.abort_transaction(limits::CALL / 5) else {
+                return Ok(());
+            };
+            if remedy(&error) != Remedy::Again {
+                return Err(self.finished(&error));
+            }
+            if self.control.overdue() {
+                return Err(End::Stopped);
+            }
+            self.await_events(begun);
+        }
+    }
+
+    /// Takes what librdkafka reports; if that is nothing, sleeps for a part of the
+    /// time that was waited already: a poll with a timeout returns only when its
+    /// time is over.
+    fn await_events(&self, begun: Instant) {
+        let before = self.deliveries.pending();
+        self.producer.poll(Duration::ZERO);
+        if self.deliveries.pending() == before {
+            let part = begun.elapsed() / 8;
+            std::thread::sleep(part.clamp(limits::LOOK_MIN, limits::LOOK_MAX));
+        }
+    }
+
+    /// Asks the test whether to end here.
+    fn fault(&self, point: FaultPoint) -> Result<(), End> {
+        match &self.setup.options.fault {
+            Some(fault) if fault(point) => Err(End::Killed),
+            _ => Ok(()),
+        }
+    }
+}
