@@ -184,6 +184,7 @@ impl View {
     /// # Errors
     /// The recorder's files can't be read.
     pub fn now_for(&self, terminal: &str) -> std::io::Result<trace::Now> {
+        let oldest = self.journal.oldest();
         let clusters = self.forwarders.lock();
         Ok(trace::Now {
             gateway: self.id.clone(),
@@ -193,7 +194,8 @@ impl View {
                 .iter()
                 .map(|(name, forwarder)| {
                     let status = forwarder.status();
-                    (name.clone(), format!("{:?}", status.state), status.next)
+                    let next = status.next.max(oldest);
+                    (name.clone(), trace::in_words(status.state), next)
                 })
                 .collect(),
             connected: self.broker.is_connected(terminal),

@@ -5,6 +5,7 @@
 //! it: a kill may cost the recorder the last moments. Never: a clock, a file; what
 //! is so now is passed in.
 
+use risiti_bridge::forwarder::State;
 use risiti_bridge::trace::{Event, Passed};
 use serde::{Deserialize, Serialize};
 
@@ -90,15 +91,28 @@ pub struct Now {
     pub recording: bool,
     /// The oldest step recorded, Unix milliseconds.
     pub reaches_back_ms: Option<u64>,
-    /// Every cluster's name, what its forwarder does, and the next position it
-    /// forwards.
-    pub clusters: Vec<(String, String, u64)>,
+    /// Every cluster's name, [what its forwarder does](in_words), and the next
+    /// position it forwards.
+    pub clusters: Vec<(String, &'static str, u64)>,
     /// Whether the terminal is connected to this gateway; `None`: never seen.
     pub connected: Option<bool>,
     /// Why PUBACKs are withheld, if they are.
     pub withheld: Option<String>,
     /// The MQTT topic of the terminal's receipts.
     pub receipts_topic: String,
+}
+
+/// What a forwarder does, after the name of its cluster.
+#[must_use]
+pub fn in_words(state: State) -> &'static str {
+    match state {
+        State::Connecting => "is not reached",
+        State::Recovering => "is being asked how far it has come",
+        State::CaughtUp | State::Sending => "takes records",
+        State::DeadLettersFull => "waits until somebody looks at the dead letters",
+        State::StoreFailing => "waits for the disk",
+        State::Stopped => "is stopped",
+    }
 }
 
 /// Tells the life of a payment.
@@ -230,7 +244,7 @@ fn waits_for_kafka(position: u64, now: &Now) -> (Whereabouts, String) {
     let clusters: Vec<String> = behind
         .iter()
         .map(|(name, state, next)| {
-            format!("cluster {name}: {state}, {} before it", position - next)
+            format!("cluster {name} {state}, {} records before it", position - next)
         })
         .collect();
     let answer = format!(
@@ -420,7 +434,7 @@ mod tests {
             gateway: "gw-1".into(),
             recording: true,
             reaches_back_ms: Some(500),
-            clusters: vec![("default".into(), "Connecting".into(), 5)],
+            clusters: vec![("default".into(), in_words(State::Connecting), 5)],
             connected: Some(false),
             withheld: None,
             receipts_topic: "t/a/receipts".into(),
@@ -467,7 +481,7 @@ mod tests {
     fn what_is_missing_is_said_in_words() {
         let (place, text) = answer(&[durable(7)], &now());
         assert_eq!(place, Whereabouts::WaitsForKafka);
-        assert!(text.contains("waits for Kafka (cluster default: Connecting, 2 before it)"));
+        assert!(text.contains("waits for Kafka (cluster default is not reached, 2 records before it)"));
 
         let (place, text) = answer(&[durable(7), forwarded()], &now());
         assert_eq!(place, Whereabouts::NotSettled);
