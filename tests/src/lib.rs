@@ -9,5 +9,7 @@ pub mod mock_kafka;
 pub mod own_mounts;
 pub mod real_kafka;
 pub mod risiti_command;
+pub mod round_trip;
+pub mod settlement_process;
 pub mod upward;
 pub mod wire_client;

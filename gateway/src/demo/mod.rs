@@ -1,27 +1,33 @@
-//! `risiti demo`: the whole way on one machine, with the power cut in the middle.
+//! `risiti demo`: whole payments on one machine, with the power cut in the middle.
 //!
 //! It starts Kafka (embedded in this process, or a real one by address), the
-//! gateway as a child process, and some hundred terminals behind bad links;
-//! kills the gateway half way (SIGKILL) and starts it again; then counts.
-//! It ends with a verdict and fails if that is not clean.
+//! gateway and settlement as child processes, and some hundred terminals behind
+//! bad links, whose own power fails too. It kills settlement and the gateway
+//! (SIGKILL) and starts them again, waits until every receipt is home, and
+//! counts. It ends with a verdict and fails if that is not clean.
 
-mod child;
-mod ledger;
+mod gateway;
+mod process;
 mod reader;
-mod terminal;
+mod topics;
+mod verdict;
 mod view;
 
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use risiti_bridge::EmbeddedCluster;
 use risiti_sim::link::{Link, LinkProfile};
-use tokio::sync::watch;
+use risiti_sim::mqtt::MqttVersion;
+use risiti_sim::terminal::{PowerProfile, Resend, TerminalSpec, Terminals};
 
-use child::Child;
-use ledger::{Ledger, Verdict};
+use gateway::Gateway;
+use process::Process;
+use reader::Reader;
+use topics::Topics;
+use verdict::{Trials, Verdict};
 use view::View;
 
 /// How the demo runs.
@@ -46,12 +52,26 @@ pub struct Settings {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long all that was published may take to arrive once links are well.
-const DRAIN_MAX: Duration = Duration::from_secs(60);
-/// Partitions of the demo's topic in the embedded cluster.
+/// How long every receipt may take to come home once payments have ended.
+const DRAIN_MAX: Duration = Duration::from_secs(90);
+/// Partitions of the demo's topics.
 const PARTITIONS: u16 = 6;
+/// PUBLISHes that a terminal keeps unacknowledged.
+const WINDOW: usize = 16;
 /// How long the gateway stays without power.
-const DARK: Duration = Duration::from_millis(1500);
+const GATEWAY_DARK: Duration = Duration::from_millis(1500);
+/// How long settlement stays away.
+const SETTLEMENT_AWAY: Duration = Duration::from_secs(1);
+/// A village's hours in fast motion.
+const RESEND: Resend = Resend {
+    after: Duration::from_secs(15),
+    longest: Duration::from_secs(60),
+};
+/// Of 300 terminals some seven a second.
+const POWER: PowerProfile = PowerProfile {
+    cut_after_mean: Duration::from_secs(45),
+    dark_longest: Duration::from_secs(2),
+};
 
 /// Runs the demo; success only if the verdict is clean.
 pub fn run(settings: Settings) -> ExitCode {
@@ -81,9 +101,23 @@ pub fn run(settings: Settings) -> ExitCode {
     }
 }
 
+/// Everything that takes part.
+struct Cast {
+    gateway: Gateway,
+    settlement: Process,
+    reader: Reader,
+    links: Vec<Link>,
+    terminals: Terminals,
+    view: View,
+    began: Instant,
+}
+
 async fn play(settings: &Settings) -> Result<Verdict, Failure> {
+    // A run of its own among others on the same cluster.
+    let run = format!("{:06x}", fastrand::u32(..1 << 24));
+    let topics = Topics::of(&run);
     let embedded = match settings.kafka {
-        None => Some(EmbeddedCluster::start()?),
+        None => Some(start_embedded(&topics)?),
         Some(_) => None,
     };
     let bootstrap = match (&embedded, &settings.kafka) {
@@ -91,106 +125,181 @@ async fn play(settings: &Settings) -> Result<Verdict, Failure> {
         (None, Some(address)) => address.clone(),
         (None, None) => return Err("no Kafka".into()),
     };
-    // A run of its own among others on the same cluster.
-    let run = format!("{:06x}", fastrand::u32(..1 << 24));
-    let topic = format!("risiti.records.demo-{run}");
-    if let Some(embedded) = &embedded {
-        // The mock cluster answers no request to create topics.
-        embedded.create_topic(&topic, PARTITIONS)?;
-        embedded.create_topic("risiti.positions", 1)?;
-    }
     let dir = std::env::temp_dir().join(format!("risiti-demo-{run}"));
-    let ledger = Arc::new(Ledger::new(embedded.is_some()));
-
+    std::fs::create_dir_all(&dir)?;
+    let configuration = topics.configuration(&run, &dir, &bootstrap, PARTITIONS);
+    std::fs::write(dir.join("risiti.toml"), configuration)?;
     println!(
-        "Kafka on {bootstrap}, topic {topic}; data in {}",
+        "Kafka on {bootstrap}, topics *.demo-{run}; data in {}",
         dir.display()
     );
-    let mut gateway = Child::start(&dir, &run, &bootstrap, &topic).await?;
-    let reader = reader::start(&bootstrap, &topic, ledger.clone())?;
 
-    let (phase, seen) = watch::channel(Phase::Rough);
-    let mut links = Vec::new();
-    let mut terminals = Vec::new();
-    for n in 0..settings.terminals {
-        let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(n as u64);
-        let link = Link::start(gateway.mqtt_addr(), LinkProfile::demo(), seed)?;
-        let terminal = terminal::Terminal::new(
-            format!("{run}-{n:04}"),
-            link.addr(),
-            settings.per_minute,
-            seed,
-            ledger.clone(),
-        );
-        terminals.push(tokio::spawn(terminal.run(seen.clone())));
-        links.push(link);
-    }
-
-    let mut view = View::new(settings.terminals, Duration::from_secs(settings.seconds));
-    let start = Instant::now();
-    let length = Duration::from_secs(settings.seconds);
-    let cut_at = start + length / 2;
-    let mut dark_until = None;
-    let mut redraw = tokio::time::interval(Duration::from_millis(250));
-    while start.elapsed() < length {
-        redraw.tick().await;
-        let now = Instant::now();
-        if dark_until.is_none() && now >= cut_at {
-            gateway.cut_power()?;
-            view.note("power cut: the gateway was killed (SIGKILL)");
-            dark_until = Some(now + DARK);
-        }
-        if dark_until.is_some_and(|until| now >= until) && !gateway.is_up() {
-            gateway.start_again().await?;
-            for link in &links {
-                link.set_upstream(gateway.mqtt_addr());
-            }
-            view.note("power back: the gateway runs again");
-        }
-        view.draw(&ledger, &gateway, &links, start.elapsed()).await;
-    }
-    if !gateway.is_up() {
-        gateway.start_again().await?;
-        for link in &links {
-            link.set_upstream(gateway.mqtt_addr());
-        }
-    }
-
-    // No more payments; what terminals still hold goes out.
-    let _ = phase.send(Phase::Draining);
-    view.note("no more payments; waiting until all that is out has arrived");
-    let drain_until = Instant::now() + DRAIN_MAX;
-    loop {
-        redraw.tick().await;
-        view.draw(&ledger, &gateway, &links, start.elapsed()).await;
-        let quiet = ledger.waiting() == 0 && gateway.backlog().await == Some(0);
-        if (quiet && reader.is_at_end()) || Instant::now() > drain_until {
-            break;
-        }
-    }
-    let _ = phase.send(Phase::Over);
-    for terminal in terminals {
-        let _ = terminal.await;
-    }
-    view.finish();
-    let verdict = ledger.verdict(links.iter().map(|l| l.counts().cuts).sum(), gateway.cuts());
-    gateway.stop().await;
-    reader.stop();
+    let mut cast = Cast::start(settings, &run, &dir, &bootstrap, &topics).await?;
+    cast.rough_times(Duration::from_secs(settings.seconds))
+        .await?;
+    cast.bring_home().await?;
+    let verdict = cast.end(embedded.is_some()).await;
     if verdict.is_clean() {
         let _ = std::fs::remove_dir_all(&dir);
     } else {
-        eprintln!("the gateway's data and log are kept in {}", dir.display());
+        eprintln!("the data and logs are kept in {}", dir.display());
     }
     Ok(verdict)
 }
 
-/// Where the demo is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Terminals make payments.
-    Rough,
-    /// They send what they still hold.
-    Draining,
-    /// They stop.
-    Over,
+/// The mock cluster answers no request to create topics.
+fn start_embedded(topics: &Topics) -> Result<EmbeddedCluster, Failure> {
+    let embedded = EmbeddedCluster::start()?;
+    for topic in topics.partitioned() {
+        embedded.create_topic(topic, PARTITIONS)?;
+    }
+    embedded.create_topic(&topics.positions, 1)?;
+    Ok(embedded)
+}
+
+impl Cast {
+    async fn start(
+        settings: &Settings,
+        run: &str,
+        dir: &Path,
+        bootstrap: &str,
+        topics: &Topics,
+    ) -> Result<Self, Failure> {
+        let gateway = Gateway::start(dir).await?;
+        let mut settlement = Process::new("settle", dir);
+        settlement.start()?;
+        let reader = Reader::start(bootstrap, topics)?;
+        let mut links = Vec::new();
+        let mut specs = Vec::new();
+        for n in 0..settings.terminals {
+            let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(n as u64);
+            let link = Link::start(gateway.mqtt_addr(), LinkProfile::demo(), seed)?;
+            specs.push(TerminalSpec {
+                id: format!("{run}-{n:04}"),
+                gateway: link.addr(),
+                version: if n % 2 == 0 {
+                    MqttVersion::V5
+                } else {
+                    MqttVersion::V3_1_1
+                },
+                window: WINDOW,
+                payments: None,
+                per_second: f64::from(settings.per_minute.max(1)) / 60.0,
+                resend: Some(RESEND),
+                power: Some(POWER),
+                away: None,
+                prints_before_saving: false,
+            });
+            links.push(link);
+        }
+        Ok(Self {
+            gateway,
+            settlement,
+            reader,
+            links,
+            terminals: Terminals::start(specs, settings.seed),
+            view: View::new(settings.terminals, Duration::from_secs(settings.seconds)),
+            began: Instant::now(),
+        })
+    }
+
+    /// Payments, bad links, and both processes killed once.
+    async fn rough_times(&mut self, length: Duration) -> Result<(), Failure> {
+        let settlement_at = length / 4;
+        let gateway_at = length / 2;
+        let mut redraw = tokio::time::interval(Duration::from_millis(250));
+        while self.began.elapsed() < length {
+            redraw.tick().await;
+            let elapsed = self.began.elapsed();
+            if self.settlement.kills() == 0 && elapsed >= settlement_at {
+                self.settlement.kill()?;
+                self.view.note("settlement was killed (SIGKILL)");
+            }
+            if !self.settlement.is_up() && elapsed >= settlement_at + SETTLEMENT_AWAY {
+                self.settlement.start()?;
+                self.view.note("settlement runs again");
+            }
+            if self.gateway.cuts() == 0 && elapsed >= gateway_at {
+                self.gateway.cut_power()?;
+                self.view
+                    .note("power cut: the gateway was killed (SIGKILL)");
+            }
+            if !self.gateway.is_up() && elapsed >= gateway_at + GATEWAY_DARK {
+                self.power_back().await?;
+            }
+            if let Some(why) = self.settlement.ended() {
+                return Err(why.into());
+            }
+            self.draw().await;
+        }
+        if !self.gateway.is_up() {
+            self.power_back().await?;
+        }
+        if !self.settlement.is_up() {
+            self.settlement.start()?;
+        }
+        Ok(())
+    }
+
+    async fn power_back(&mut self) -> Result<(), Failure> {
+        self.gateway.start_again().await?;
+        for link in &self.links {
+            link.set_upstream(self.gateway.mqtt_addr());
+        }
+        self.view.note("power back: the gateway runs again");
+        Ok(())
+    }
+
+    /// No more payments; waits until every receipt is at its terminal, and Kafka
+    /// knows it.
+    async fn bring_home(&mut self) -> Result<(), Failure> {
+        self.terminals.rest();
+        self.view
+            .note("no more payments; waiting until every receipt is home");
+        let until = Instant::now() + DRAIN_MAX;
+        let mut redraw = tokio::time::interval(Duration::from_millis(250));
+        while Instant::now() < until {
+            redraw.tick().await;
+            self.draw().await;
+            if let Some(why) = self.settlement.ended() {
+                return Err(why.into());
+            }
+            let totals = self.terminals.totals();
+            let home = totals.printed == totals.saved && self.reader.counts().undelivered == 0;
+            if home && self.reader.is_at_end() && self.gateway.backlog().await == Some(0) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn draw(&mut self) {
+        let link_cuts = self.links.iter().map(|link| link.counts().cuts).sum();
+        let status = self.gateway.status().await;
+        let scene = view::Scene {
+            elapsed: self.began.elapsed(),
+            connected: self.terminals.connected(),
+            totals: self.terminals.totals(),
+            read: self.reader.counts(),
+            link_cuts,
+            gateway_up: self.gateway.is_up(),
+            settlement_up: self.settlement.is_up(),
+            backlog: status.map(|s| s.clusters.iter().map(|c| c.backlog).sum()),
+        };
+        self.view.draw(&scene);
+    }
+
+    async fn end(mut self, deduplicates: bool) -> Verdict {
+        self.terminals.vanish().await;
+        self.view.finish();
+        let trials = Trials {
+            link_cuts: self.links.iter().map(|link| link.counts().cuts).sum(),
+            gateway_cuts: self.gateway.cuts(),
+            settlement_kills: self.settlement.kills(),
+        };
+        self.gateway.stop().await;
+        self.settlement.stop().await;
+        let accounts = self.terminals.accounts();
+        Verdict::new(&accounts, self.reader.stop(), trials, deduplicates)
+    }
 }

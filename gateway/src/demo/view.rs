@@ -3,14 +3,33 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use risiti_sim::link::Link;
+use risiti_sim::terminal::Totals;
 
-use super::child::Child;
-use super::ledger::Ledger;
+use super::reader::Counts;
 
 /// How often a line is printed where there is no screen.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 const BAR: usize = 40;
+
+/// How things stand.
+pub struct Scene {
+    /// Since the start.
+    pub elapsed: Duration,
+    /// Terminals that are connected.
+    pub connected: u64,
+    /// What terminals have come to.
+    pub totals: Totals,
+    /// What stands in Kafka.
+    pub read: Counts,
+    /// Connections that links cut.
+    pub link_cuts: u64,
+    /// Whether the gateway has power.
+    pub gateway_up: bool,
+    /// Whether settlement runs.
+    pub settlement_up: bool,
+    /// Durable records that are not in Kafka yet; none if it can't be asked.
+    pub backlog: Option<u64>,
+}
 
 /// The view.
 pub struct View {
@@ -23,7 +42,7 @@ pub struct View {
     rate: Rate,
 }
 
-/// Records that reached Kafka in the last moments.
+/// Receipts that were printed in the last moments.
 #[derive(Default)]
 struct Rate {
     seen: Option<(Instant, u64)>,
@@ -70,67 +89,69 @@ impl View {
     }
 
     /// Shows how things stand.
-    pub async fn draw(
-        &mut self,
-        ledger: &Ledger,
-        gateway: &Child,
-        links: &[Link],
-        elapsed: Duration,
-    ) {
-        if !self.screen {
-            let due = self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY);
-            if !due {
-                return;
-            }
+    pub fn draw(&mut self, scene: &Scene) {
+        let rate = self.rate.update(scene.totals.printed);
+        if self.screen {
+            return self.draw_screen(scene, rate);
+        }
+        if self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
             self.last_line = Some(Instant::now());
+            println!("{}", self.line(scene, rate));
         }
-        let counts = ledger.counts();
-        let status = gateway.status().await;
-        let cuts: u64 = links.iter().map(|l| l.counts().cuts).sum();
-        let rate = self.rate.update(counts.found);
-        let backlog = status
-            .as_ref()
-            .map(|s| s.clusters.iter().map(|c| c.backlog).sum::<u64>());
-        let durable = status.as_ref().map(|s| s.journal.end.saturating_sub(1));
-        let show = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
-        if !self.screen {
-            println!(
-                "{:5.1} s  terminals {}/{}  link cuts {cuts}  published {}  acknowledged {}  durable {}  in Kafka {}  backlog {}  {rate:.0}/s",
-                elapsed.as_secs_f64(),
-                counts.connected,
-                self.terminals,
-                counts.published,
-                counts.acknowledged,
-                show(durable),
-                counts.found,
-                show(backlog),
-            );
-            return;
-        }
-        let part = (elapsed.as_secs_f64() / self.length.as_secs_f64()).min(1.0);
+    }
+
+    fn line(&self, scene: &Scene, rate: f64) -> String {
+        format!(
+            "{:5.1} s  terminals {}/{}  link cuts {}  paid {}  acknowledged {}  in Kafka {}  settled {}  receipts {} ({rate:.0}/s)  backlog {}",
+            scene.elapsed.as_secs_f64(),
+            scene.connected,
+            self.terminals,
+            scene.link_cuts,
+            scene.totals.saved,
+            scene.totals.acknowledged,
+            scene.read.in_kafka,
+            scene.read.settled,
+            scene.totals.printed,
+            show(scene.backlog),
+        )
+    }
+
+    fn draw_screen(&mut self, scene: &Scene, rate: f64) {
+        let part = (scene.elapsed.as_secs_f64() / self.length.as_secs_f64()).min(1.0);
         let full = (part * BAR as f64) as usize;
+        let power = |up: bool, down: &'static str| if up { "up" } else { down };
+        let totals = &scene.totals;
         let mut lines = vec![
             format!(
                 "risiti demo   [{}{}] {:.0} of {} s",
                 "#".repeat(full),
                 ".".repeat(BAR - full),
-                elapsed.min(self.length).as_secs_f64(),
+                scene.elapsed.min(self.length).as_secs_f64(),
                 self.length.as_secs()
             ),
             String::new(),
             format!(
-                "  terminals   {:>8} connected of {}, {cuts} link cuts",
-                counts.connected, self.terminals
+                "  terminals   {:>8} connected of {}, {} link cuts, {} power cuts",
+                scene.connected, self.terminals, scene.link_cuts, totals.power_cuts
             ),
-            format!("  published   {:>8}", counts.published),
-            format!("  acknowledged{:>8}", counts.acknowledged),
+            format!("  paid        {:>8}", totals.saved),
+            format!("  acknowledged{:>8}", totals.acknowledged),
             format!(
-                "  gateway     {:>8}  {} durable, {} waiting for Kafka",
-                if gateway.is_up() { "up" } else { "NO POWER" },
-                show(durable),
-                show(backlog)
+                "  gateway     {:>8}  {} waiting for Kafka",
+                power(scene.gateway_up, "NO POWER"),
+                show(scene.backlog)
             ),
-            format!("  in Kafka    {:>8}  {rate:.0} a second", counts.found),
+            format!("  in Kafka    {:>8}", scene.read.in_kafka),
+            format!(
+                "  settlement  {:>8}  {} settled",
+                power(scene.settlement_up, "KILLED"),
+                scene.read.settled
+            ),
+            format!(
+                "  receipts    {:>8}  printed, {} on their way, {rate:.0} a second",
+                totals.printed,
+                totals.saved.saturating_sub(totals.printed)
+            ),
             String::new(),
         ];
         lines.extend(self.notes.iter().map(|n| format!("  {n}")));
@@ -149,4 +170,8 @@ impl View {
     pub fn finish(&mut self) {
         self.drawn = 0;
     }
+}
+
+fn show(count: Option<u64>) -> String {
+    count.map_or("-".to_owned(), |count| count.to_string())
 }

@@ -1,104 +1,69 @@
 //! The gateway as a process of its own, so that its power can be cut.
 
-use std::fs::File;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::ChildStdout;
 
 use super::Failure;
+use super::process::Process;
 use crate::status::Status;
 
 /// How long a start may take.
 const START_MAX: Duration = Duration::from_secs(30);
 
 /// The gateway's process, up or not.
-pub struct Child {
-    dir: PathBuf,
-    process: Option<tokio::process::Child>,
+pub struct Gateway {
+    process: Process,
+    // Open for as long as the gateway may write to it.
+    stdout: Option<Lines<BufReader<ChildStdout>>>,
     mqtt: SocketAddr,
     admin: String,
-    cuts: u32,
 }
 
-impl Child {
-    /// Writes a configuration and starts it.
-    pub async fn start(
-        dir: &Path,
-        run: &str,
-        bootstrap: &str,
-        topic: &str,
-    ) -> Result<Self, Failure> {
-        std::fs::create_dir_all(dir)?;
-        let config = format!(
-            "[gateway]\nid = \"demo-{run}\"\ndata_dir = {data:?}\n\n\
-             [mqtt]\nlisten = \"127.0.0.1:0\"\n\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\n\n\
-             [store]\nbudget_bytes = \"1GiB\"\n\n\
-             [kafka]\nbootstrap = \"{bootstrap}\"\n\n\
-             [[routes]]\nname = \"records\"\nfilter = \"t/+/records\"\ntopic = \"{topic}\"\n",
-            data = dir.join("data"),
-        );
-        std::fs::write(dir.join("risiti.toml"), config)?;
-        let mut child = Self {
-            dir: dir.to_owned(),
-            process: None,
+impl Gateway {
+    /// Starts it with `<dir>/risiti.toml`.
+    pub async fn start(dir: &Path) -> Result<Self, Failure> {
+        let mut gateway = Self {
+            process: Process::new("run", dir),
+            stdout: None,
             mqtt: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: String::new(),
-            cuts: 0,
         };
-        child.start_again().await?;
-        Ok(child)
+        gateway.start_again().await?;
+        Ok(gateway)
     }
 
     /// Starts it, after a cut too.
     pub async fn start_again(&mut self) -> Result<(), Failure> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir.join("gateway.log"))?;
-        let mut process = Command::new(std::env::current_exe()?)
-            .arg("run")
-            .arg("--config")
-            .arg(self.dir.join("risiti.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()?;
-        let stdout = process.stdout.take().ok_or("no standard output")?;
+        let stdout = self.process.start_piped()?;
+        let log = self.process.log_path();
         let mut lines = BufReader::new(stdout).lines();
-        let log = self.dir.join("gateway.log");
         let line = tokio::time::timeout(START_MAX, lines.next_line())
             .await
             .map_err(|_| format!("the gateway does not start; see {}", log.display()))??
             .ok_or_else(|| format!("the gateway ended at once; see {}", log.display()))?;
+        self.stdout = Some(lines);
         (self.mqtt, self.admin) =
             addresses(&line).ok_or_else(|| format!("the gateway said {line:?}"))?;
-        self.process = Some(process);
         Ok(())
     }
 
-    /// Kills it (SIGKILL): no file is closed, nothing is said to anyone.
+    /// Kills it (SIGKILL).
     pub fn cut_power(&mut self) -> Result<(), Failure> {
-        if let Some(mut process) = self.process.take() {
-            process.start_kill()?;
-            self.cuts += 1;
-        }
-        Ok(())
+        self.process.kill()
     }
 
     /// Whether it runs.
     pub fn is_up(&self) -> bool {
-        self.process.is_some()
+        self.process.is_up()
     }
 
     /// How often its power was cut.
     pub fn cuts(&self) -> u32 {
-        self.cuts
+        self.process.kills()
     }
 
     /// Where it serves MQTT.
@@ -108,7 +73,9 @@ impl Child {
 
     /// What it tells about itself.
     pub async fn status(&self) -> Option<Status> {
-        self.process.as_ref()?;
+        if !self.is_up() {
+            return None;
+        }
         let url = format!("http://{}/v1/status", self.admin);
         tokio::task::spawn_blocking(move || {
             let agent: ureq::Agent = ureq::Agent::config_builder()
@@ -135,15 +102,7 @@ impl Child {
 
     /// Stops it in order.
     pub async fn stop(&mut self) {
-        let Some(mut process) = self.process.take() else {
-            return;
-        };
-        if let Some(id) = process.id().and_then(|id| i32::try_from(id).ok())
-            && let Some(pid) = rustix::process::Pid::from_raw(id)
-        {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let _ = tokio::time::timeout(crate::limits::STOP_DEADLINE, process.wait()).await;
+        self.process.stop().await;
     }
 }
 

@@ -1,0 +1,187 @@
+//! The whole way round, for real: terminals, a gateway process, settlement and
+//! an Apache Kafka of their own, and the verdict over what they came to.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use risiti_sim::ledger::{Accounts, ReceiptsLog, ReceiptsVerdict, receipts_verdict};
+use risiti_sim::mqtt::MqttVersion;
+use risiti_sim::terminal::{TerminalSpec, Terminals};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::gateway_process::{GatewayProcess, ProcessSwitches};
+use crate::ledger::{self, Verdict};
+use crate::real_kafka::RealKafka;
+use crate::settlement_process::SettlementProcess;
+use crate::upward;
+
+/// How long a delivery event may take to Kafka once its receipt was printed.
+const EVENTS: Duration = Duration::from_secs(60);
+
+/// Longer than the slowest step of the way: a settlement that takes over, a
+/// terminal that looks for its gateway.
+const QUIET: Duration = Duration::from_secs(12);
+
+/// Everything but the terminals.
+#[derive(Debug)]
+pub struct RoundTrip {
+    /// The gateway.
+    pub gateway: GatewayProcess,
+    /// Settlement.
+    pub settlement: SettlementProcess,
+    /// Its Kafka.
+    pub kafka: RealKafka,
+    /// What terminals and links run in.
+    pub runtime: Runtime,
+    /// The gateway's directory, which ends after it.
+    pub dir: TempDir,
+}
+
+impl RoundTrip {
+    /// Starts all.
+    ///
+    /// # Errors
+    /// One of them did not start.
+    pub fn start(switches: ProcessSwitches) -> io::Result<Self> {
+        let kafka = RealKafka::start()?;
+        let dir = tempfile::tempdir()?;
+        let config = upward::config("gw-1", &kafka.bootstrap);
+        let gateway = GatewayProcess::start(&config, dir.path(), switches, None)?;
+        let settlement = SettlementProcess::start(&config, dir.path())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            gateway,
+            settlement,
+            kafka,
+            runtime,
+            dir,
+        })
+    }
+
+    /// Starts terminals.
+    #[must_use]
+    pub fn terminals(&self, specs: Vec<TerminalSpec>, seed: u64) -> Terminals {
+        let _inside = self.runtime.enter();
+        Terminals::start(specs, seed)
+    }
+
+    /// The gateway loses its disk with everything on it, and starts on an empty
+    /// one.
+    ///
+    /// # Errors
+    /// It did not start.
+    pub fn wipe_gateway(&mut self) -> io::Result<()> {
+        self.gateway.kill();
+        std::fs::remove_dir_all(self.gateway.data_dir())?;
+        self.gateway.restart()
+    }
+
+    /// Waits until so many receipts are printed.
+    ///
+    /// # Errors
+    /// It took too long.
+    pub fn wait_printed(
+        &self,
+        terminals: &Terminals,
+        receipts: u64,
+        within: Duration,
+    ) -> io::Result<()> {
+        let reached = terminals.wait("printed", within, |totals| totals.printed >= receipts);
+        self.runtime.handle().block_on(reached).map(drop)
+    }
+
+    /// Waits until nothing new is printed any more, for controls in which not
+    /// everything is.
+    pub fn wait_quiet(&self, terminals: &Terminals) {
+        let mut last = (terminals.totals().printed, Instant::now());
+        while last.1.elapsed() < QUIET {
+            std::thread::sleep(Duration::from_millis(100));
+            let printed = terminals.totals().printed;
+            if printed != last.0 {
+                last = (printed, Instant::now());
+            }
+        }
+    }
+
+    /// Waits until there is a delivery event for each receipt.
+    ///
+    /// # Errors
+    /// Kafka can't be read.
+    pub fn wait_delivered(&self) -> io::Result<()> {
+        let until = Instant::now() + EVENTS;
+        loop {
+            let receipts = self.kafka.committed("risiti.receipts")?.len();
+            let events = self.kafka.committed("risiti.deliveries")?.len();
+            // What is missing in the end is for the judge.
+            if events >= receipts || Instant::now() > until {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// Ends the terminals and judges the way round.
+    ///
+    /// # Errors
+    /// A log can't be read to its end, or holds what does not belong there.
+    pub fn receipts_verdict(
+        &self,
+        accounts: &Accounts,
+        with_deliveries: bool,
+    ) -> io::Result<ReceiptsVerdict> {
+        let settled = self.kafka.committed("risiti.transactions")?;
+        let receipts = self.kafka.committed("risiti.receipts")?;
+        let deliveries = match with_deliveries {
+            true => {
+                let log = self.kafka.committed("risiti.deliveries")?;
+                Some(ledger::deliveries(&log).map_err(io::Error::other)?)
+            }
+            false => None,
+        };
+        let log = ReceiptsLog {
+            settled: ledger::transactions(&settled).map_err(io::Error::other)?,
+            receipts: ledger::receipts(&receipts).map_err(io::Error::other)?,
+            deliveries,
+        };
+        Ok(receipts_verdict(accounts, &log))
+    }
+
+    /// Judges the way up.
+    ///
+    /// # Errors
+    /// As [`Self::receipts_verdict`].
+    pub fn records_verdict(&self, accounts: &Accounts) -> io::Result<Verdict> {
+        let found = upward::found(&self.kafka.bootstrap, &[upward::RECORDS])?;
+        Ok(ledger::verdict(accounts, &found))
+    }
+}
+
+/// `count` terminals named `t0` and on, MQTT 3.1.1 and 5, windows from 1 to 20,
+/// each with so many payments; they never lose power and never send again.
+#[must_use]
+pub fn terminals(count: usize, payments: u64, gateway: SocketAddr) -> Vec<TerminalSpec> {
+    let windows = [20, 1, 7, 4, 13];
+    (0..count)
+        .map(|n| TerminalSpec {
+            id: format!("t{n}"),
+            gateway,
+            version: if n % 2 == 0 {
+                MqttVersion::V3_1_1
+            } else {
+                MqttVersion::V5
+            },
+            window: windows[n % windows.len()],
+            payments: Some(payments),
+            per_second: 5.0,
+            resend: None,
+            power: None,
+            away: None,
+            prints_before_saving: false,
+        })
+        .collect()
+}

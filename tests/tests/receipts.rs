@@ -1,0 +1,252 @@
+//! G4, G5 and G7 with the real processes: every payment is settled once and its
+//! receipt printed once at its terminal, whatever is killed or cut; the negative
+//! controls show that the tests would notice.
+
+#![allow(clippy::unwrap_used)] // a test that can't go on has failed
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use risiti_sim::ledger::ReceiptsVerdict;
+use risiti_sim::link::{Link, LinkProfile, Stalls};
+use risiti_sim::terminal::{Away, PowerProfile, Resend, TerminalSpec, Terminals};
+use risiti_tests::crash::seed;
+use risiti_tests::gateway_process::ProcessSwitches;
+use risiti_tests::round_trip::{RoundTrip, terminals};
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(150);
+
+/// One at a time: each has a broker of its own, and a machine has two cores.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// 2G in fast motion: whatever is on the way is cut off every few seconds.
+fn bad_link() -> LinkProfile {
+    LinkProfile {
+        round_trip: Duration::from_millis(10),
+        jitter: Duration::from_millis(30),
+        stalls: Some(Stalls {
+            probability: 0.005,
+            shortest: Duration::from_millis(50),
+            longest: Duration::from_millis(500),
+        }),
+        cut_after_mean: Some(Duration::from_secs(4)),
+        ..LinkProfile::perfect()
+    }
+}
+
+/// A terminal's own power fails as often as in a village's worst week.
+const POWER: PowerProfile = PowerProfile {
+    cut_after_mean: Duration::from_secs(20),
+    dark_longest: Duration::from_secs(1),
+};
+
+fn assert_clean(verdict: &ReceiptsVerdict, payments: u64) {
+    println!("{verdict}");
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!(verdict.payments, payments);
+    assert_eq!(verdict.settled, payments);
+    assert_eq!(verdict.printed, payments);
+}
+
+fn assert_sessions_kept(terminals: &Terminals) {
+    let counts = terminals.counts();
+    println!("{counts:?}");
+    assert_eq!(counts.sessions_lost.load(Relaxed), 0);
+    assert_eq!(counts.wrong_acknowledgements.load(Relaxed), 0);
+    assert_eq!(counts.refused.load(Relaxed), 0);
+}
+
+/// Moments of progress, so that every kill meets traffic however fast the
+/// machine is.
+fn moments(count: usize, of: u64, chance: &mut fastrand::Rng) -> Vec<u64> {
+    let mut moments: Vec<u64> = (0..count).map(|_| chance.u64(1..of * 95 / 100)).collect();
+    moments.sort_unstable();
+    moments
+}
+
+#[test]
+fn g4_g5_each_payment_settled_and_printed_once_under_kills_of_everything() {
+    const TERMINALS: usize = 200;
+    const PAYMENTS: u64 = 20_000;
+    let _turn = turn();
+    let mut chance = fastrand::Rng::with_seed(seed());
+    let mut house = RoundTrip::start(ProcessSwitches::default()).unwrap();
+    let link = {
+        let _inside = house.runtime.enter();
+        Link::start(house.gateway.mqtt_addr(), bad_link(), chance.u64(..)).unwrap()
+    };
+    let mut specs = terminals(TERMINALS, PAYMENTS / TERMINALS as u64, link.addr());
+    for (n, spec) in specs.iter_mut().enumerate() {
+        spec.power = Some(POWER);
+        spec.resend = Some(Resend {
+            after: Duration::from_secs(30),
+            longest: Duration::from_secs(60),
+        });
+        spec.away = (n % 4 == 3).then_some(Away {
+            linger: Duration::from_millis(300),
+            pause: Duration::from_millis(700),
+        });
+    }
+    let mut all = house.terminals(specs, chance.u64(..));
+
+    let kills = moments(10, PAYMENTS, &mut chance);
+    let settlement_kills = moments(5, PAYMENTS, &mut chance);
+    let handle = house.runtime.handle().clone();
+    let wait = |printed: u64| {
+        let reached = all.wait("printed", LONG, move |totals| totals.printed >= printed);
+        handle.block_on(reached).unwrap();
+    };
+    std::thread::scope(|scope| {
+        let RoundTrip {
+            gateway,
+            settlement,
+            kafka,
+            ..
+        } = &mut house;
+        let wait = &wait;
+        scope.spawn(move || {
+            wait(PAYMENTS * 2 / 5);
+            kafka.stop();
+            std::thread::sleep(Duration::from_secs(5));
+            kafka.start_again().unwrap();
+        });
+        scope.spawn(move || {
+            for moment in settlement_kills {
+                wait(moment);
+                settlement.start_again().unwrap();
+            }
+        });
+        for moment in kills {
+            wait(moment);
+            std::thread::sleep(Duration::from_micros(chance.u64(0..30_000)));
+            gateway.restart().unwrap();
+        }
+    });
+    let done = house.wait_printed(&all, PAYMENTS, LONG);
+    println!("{:?} {:?} {:?}", all.totals(), link.counts(), done);
+    house.wait_delivered().unwrap();
+    house.runtime.block_on(all.vanish());
+    assert_sessions_kept(&all);
+    assert_eq!(house.settlement.kills(), 5);
+    let records = house.records_verdict(&all.accounts()).unwrap();
+    println!("{records}");
+    assert!(records.is_clean(), "{records}");
+    assert_clean(
+        &house.receipts_verdict(&all.accounts(), true).unwrap(),
+        PAYMENTS,
+    );
+}
+
+/// Bad links and power cuts of terminals, with these switches. No resend end to
+/// end: it would heal what a control breaks.
+fn without_resend(
+    switches: ProcessSwitches,
+    change: impl Fn(&mut TerminalSpec),
+    kills: usize,
+) -> ReceiptsVerdict {
+    const PAYMENTS: u64 = 2_000;
+    let mut chance = fastrand::Rng::with_seed(seed());
+    let mut house = RoundTrip::start(switches).unwrap();
+    let link = {
+        let _inside = house.runtime.enter();
+        let profile = LinkProfile {
+            cut_after_mean: Some(Duration::from_secs(1)),
+            ..bad_link()
+        };
+        Link::start(house.gateway.mqtt_addr(), profile, chance.u64(..)).unwrap()
+    };
+    let mut specs = terminals(40, PAYMENTS / 40, link.addr());
+    specs.iter_mut().for_each(change);
+    let mut all = house.terminals(specs, chance.u64(..));
+    for moment in moments(kills, PAYMENTS / 2, &mut chance) {
+        house.wait_printed(&all, moment, LONG).unwrap();
+        house.gateway.restart().unwrap();
+    }
+    house.wait_quiet(&all);
+    house.runtime.block_on(all.vanish());
+    house.receipts_verdict(&all.accounts(), false).unwrap()
+}
+
+#[test]
+fn control_a_receipt_deleted_before_its_puback_is_missing() {
+    let _turn = turn();
+    let switches = ProcessSwitches {
+        delete_before_puback: true,
+        ..ProcessSwitches::default()
+    };
+    let verdict = without_resend(switches, |_| {}, 0);
+    println!("{verdict}");
+    assert!(verdict.missing > 0, "{verdict}");
+    assert_eq!((verdict.unsettled, verdict.settled_twice), (0, 0));
+}
+
+#[test]
+fn control_a_receipt_printed_before_it_is_in_flash_is_printed_twice() {
+    let _turn = turn();
+    let print_early = |spec: &mut TerminalSpec| {
+        spec.prints_before_saving = true;
+        spec.power = Some(PowerProfile {
+            cut_after_mean: Duration::from_secs(1),
+            dark_longest: Duration::from_millis(100),
+        });
+    };
+    let verdict = without_resend(ProcessSwitches::default(), print_early, 0);
+    println!("{verdict}");
+    assert!(verdict.printed_twice > 0, "{verdict}");
+    assert_eq!((verdict.unsettled, verdict.missing), (0, 0));
+}
+
+/// A gateway's disk is gone, with records on it that Kafka has not seen.
+fn wiped(resend: Option<Resend>) -> (ReceiptsVerdict, u64) {
+    const PAYMENTS: u64 = 4_000;
+    let mut house = RoundTrip::start(ProcessSwitches::default()).unwrap();
+    let mut specs = terminals(80, PAYMENTS / 80, house.gateway.mqtt_addr());
+    for spec in &mut specs {
+        spec.resend = resend;
+    }
+    let mut all = house.terminals(specs, seed());
+    house.wait_printed(&all, PAYMENTS / 4, LONG).unwrap();
+    house.kafka.stop();
+    let before = all.totals().acknowledged;
+    let stranded = all.wait("stranded", LONG, |totals| {
+        totals.acknowledged >= before + 400
+    });
+    house.runtime.block_on(stranded).unwrap();
+    house.wipe_gateway().unwrap();
+    house.kafka.start_again().unwrap();
+    match resend {
+        Some(_) => house.wait_printed(&all, PAYMENTS, LONG).unwrap(),
+        None => house.wait_quiet(&all),
+    }
+    house.runtime.block_on(all.vanish());
+    let counts = all.counts();
+    println!("{counts:?}");
+    assert!(counts.sessions_lost.load(Relaxed) > 0, "nothing was lost");
+    let verdict = house.receipts_verdict(&all.accounts(), false).unwrap();
+    println!("{verdict}");
+    (verdict, PAYMENTS)
+}
+
+#[test]
+fn g7_the_loss_of_a_gateway_with_its_disk_loses_nothing() {
+    let _turn = turn();
+    let (verdict, payments) = wiped(Some(Resend {
+        after: Duration::from_secs(5),
+        longest: Duration::from_secs(20),
+    }));
+    assert_clean(&verdict, payments);
+    assert!(verdict.resent > 0, "{verdict}");
+}
+
+#[test]
+fn control_without_the_resend_end_to_end_a_lost_disk_loses_payments() {
+    let _turn = turn();
+    let (verdict, _) = wiped(None);
+    assert!(verdict.unsettled > 0 && verdict.missing > 0, "{verdict}");
+    assert_eq!(verdict.settled_twice, 0);
+}
