@@ -22,6 +22,13 @@ matters: set kafka.bootstrap to its address.";
 /// Its broker: one is enough, it replicates nothing.
 const BROKERS: i32 = 1;
 
+/// Whether this is the cluster id of an embedded cluster, of whatever process. It
+/// acknowledges offsets that are passed in a transaction, and forgets them.
+#[must_use]
+pub fn is_embedded(cluster_id: &str) -> bool {
+    cluster_id.starts_with("mockCluster")
+}
+
 /// A request to the thread that owns the cluster.
 enum Request {
     CreateTopic(String, u16, mpsc::SyncSender<Result<(), String>>),

@@ -25,7 +25,7 @@ use super::metrics::SettlementMetrics;
 use super::transaction::Sent;
 use super::{Control, SettlementSetup, State, rebuild, topics};
 use crate::forwarder::core::{Backoff, Remedy, is_fenced, remedy};
-use crate::limits;
+use crate::{embedded, limits};
 
 /// Why a session ends.
 #[derive(Debug)]
@@ -107,6 +107,8 @@ pub(super) struct Session<'a> {
     assignments: Arc<Assignments>,
     core: Core,
     envelope: Envelope,
+    /// Whether the cluster takes offsets in a transaction and forgets them.
+    pub(super) forgets_offsets: bool,
     /// For each partition, the next offset that the group had when it was taken.
     begun_at: BTreeMap<i32, i64>,
 }
@@ -141,6 +143,7 @@ impl<'a> Session<'a> {
             }
             producer.poll(Duration::ZERO);
         }
+        let cluster_id = producer.client().fetch_cluster_id(limits::CALL);
         let config = clients::consumer(&setup.cluster, &setup.bootstrap, settings);
         let consumer =
             Consumer::from_config_and_context(&config, Assignments::default()).map_err(refused)?;
@@ -168,6 +171,7 @@ impl<'a> Session<'a> {
                 records_topic: settings.records_topic.clone(),
                 receipt_expiry_s: settings.receipt_expiry_s,
             },
+            forgets_offsets: cluster_id.is_some_and(|id| embedded::is_embedded(&id)),
             begun_at: BTreeMap::new(),
         })
     }

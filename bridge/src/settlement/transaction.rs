@@ -54,7 +54,7 @@ impl Session<'_> {
             return self.broken(&error);
         }
         self.fault(FaultPoint::AfterCommit)?;
-        if outside {
+        if outside || self.forgets_offsets {
             let offsets = self.offsets();
             if let Err(error) = self.consumer.commit(&offsets, CommitMode::Sync) {
                 return Err(End::anew(error));
