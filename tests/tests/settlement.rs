@@ -1,0 +1,455 @@
+//! Settlement against a real Kafka: every record is settled once and answered,
+//! whatever is killed, and the negative controls show that the tests would notice.
+
+#![allow(clippy::unwrap_used)] // a test that can't go on has failed
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use risiti_tests::crash::seed;
+use risiti_tests::real_kafka::{Committed, RealKafka};
+use risiti_tests::risiti_command::Running;
+use risiti_wire::limits::RECORD_BYTES_MAX;
+use risiti_wire::{
+    Account, Currency, Payment, Receipt, Record, RecordBody, Reversal, Status, mark_resend,
+};
+use rustix::process::Signal;
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(180);
+
+const RECORDS: &str = "risiti.records";
+const RECEIPTS: &str = "risiti.receipts";
+const TRANSACTIONS: &str = "risiti.transactions";
+const REJECTED: &str = "risiti.rejected";
+const CHANGELOG: &str = "risiti.settled";
+
+/// One at a time: each has a broker of its own, and a machine has two cores.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A Kafka with the records topic, and a directory for configurations and logs.
+struct House {
+    kafka: RealKafka,
+    dir: tempfile::TempDir,
+    producer: BaseProducer,
+}
+
+impl House {
+    fn new() -> Self {
+        let kafka = RealKafka::start().unwrap();
+        kafka.create_topic(RECORDS, 3, &[]).unwrap();
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", &kafka.bootstrap)
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "0")
+            .create()
+            .unwrap();
+        Self {
+            kafka,
+            dir: tempfile::tempdir().unwrap(),
+            producer,
+        }
+    }
+
+    fn settle(&self, instance: &str, switches: &[String]) -> Instance {
+        let config = self.dir.path().join(format!("{instance}.toml"));
+        let text = format!(
+            "[kafka]\nbootstrap = \"{}\"\npartitions = 3\n[settlement]\ninstance = \"{instance}\"\nday_max_minor = 1000000\n",
+            self.kafka.bootstrap
+        );
+        std::fs::write(&config, text).unwrap();
+        Instance::start(&config, self.dir.path(), instance, switches)
+    }
+
+    fn publish(&self, terminal: &str, value: &[u8]) {
+        let record = BaseRecord::to(RECORDS).key(terminal).payload(value);
+        self.producer
+            .send(record)
+            .map_err(|(error, _)| error)
+            .unwrap();
+        self.producer.poll(Duration::ZERO);
+    }
+
+    fn flush(&self) {
+        self.producer.flush(LONG).unwrap();
+    }
+
+    /// Waits until the committed log of a topic has that many messages.
+    fn wait(&self, topic: &str, count: usize) -> Vec<Committed> {
+        let until = Instant::now() + LONG;
+        loop {
+            let log = self.kafka.committed(topic).unwrap_or_default();
+            if log.len() >= count {
+                return log;
+            }
+            assert!(Instant::now() < until, "{topic}: {} of {count}", log.len());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// A settlement process.
+struct Instance {
+    process: Running,
+    log: PathBuf,
+}
+
+impl Instance {
+    fn start(config: &Path, dir: &Path, instance: &str, switches: &[String]) -> Self {
+        let log = dir.join(format!("{instance}.log"));
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        let child: Child = Command::new(binary())
+            .arg("--config")
+            .arg(config)
+            .args(switches)
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        Self {
+            process: Running(child),
+            log,
+        }
+    }
+
+    fn kill(mut self) {
+        let _ = self.process.0.kill();
+        let _ = self.process.0.wait();
+    }
+
+    /// Waits for the end that its switches give it.
+    fn wait_killed(mut self) {
+        let status = self.process.wait(LONG);
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        assert!(status.is_ok_and(|status| !status.success()), "{log}");
+    }
+
+    fn stop(mut self) {
+        self.process.signal(Signal::TERM).unwrap();
+        let status = self.process.wait(LONG).unwrap();
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        assert!(status.success(), "{log}");
+    }
+}
+
+/// `settlement_under_test`, beside the directory of the running test.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let deps = test.parent().unwrap();
+    deps.parent().unwrap().join("settlement_under_test")
+}
+
+fn encode(sequence: u64, body: RecordBody<'_>) -> Vec<u8> {
+    let record = Record {
+        sequence,
+        resend: false,
+        body,
+    };
+    let mut buffer = [0; RECORD_BYTES_MAX];
+    record.encode(&mut buffer).unwrap().to_vec()
+}
+
+fn payment(sequence: u64, amount_minor: u64) -> Vec<u8> {
+    encode(
+        sequence,
+        RecordBody::Payment(Payment {
+            time_s: 0,
+            account: Account::new("0012345").unwrap(),
+            amount_minor,
+            currency: Currency::new(404).unwrap(),
+            reference: Some("P-1"),
+        }),
+    )
+}
+
+fn reversal(sequence: u64, reverses: u64) -> Vec<u8> {
+    let reversal = Reversal {
+        time_s: 0,
+        reverses,
+    };
+    encode(sequence, RecordBody::Reversal(reversal))
+}
+
+fn resend(record: &[u8]) -> Vec<u8> {
+    let mut record = record.to_vec();
+    mark_resend(&mut record).unwrap();
+    record
+}
+
+/// `<terminal>/<sequence>` and what came under it, in the order of the log.
+fn by_id(log: &[Committed]) -> BTreeMap<String, Vec<&Committed>> {
+    let mut found: BTreeMap<String, Vec<&Committed>> = BTreeMap::new();
+    for message in log {
+        let id = message.header("ce_id").unwrap().to_owned();
+        found.entry(id).or_default().push(message);
+    }
+    found
+}
+
+/// What terminals sent: for each number whether it may be accepted, and how often
+/// it was sent.
+#[derive(Default)]
+struct Sent {
+    numbers: BTreeMap<String, u32>,
+}
+
+impl Sent {
+    fn note(&mut self, terminal: &str, sequence: u64) {
+        *self
+            .numbers
+            .entry(format!("{terminal}/{sequence}"))
+            .or_default() += 1;
+    }
+
+    /// Messages in all.
+    fn messages(&self) -> usize {
+        self.numbers.values().map(|times| *times as usize).sum()
+    }
+}
+
+#[test]
+fn a_record_becomes_a_receipt_a_transaction_and_a_row() {
+    let _turn = turn();
+    let house = House::new();
+    let instance = house.settle("a", &[]);
+    house.publish("t-1", &payment(1, 1_500));
+    house.publish("t-1", &reversal(2, 1));
+    house.publish("t-1", &reversal(3, 1));
+    house.publish("t-1", &payment(4, 1_000_001));
+    house.publish("t-1", b"rubbish");
+    house.publish("t-1", &payment(1, 1_501));
+    house.publish("t-1", &resend(&payment(1, 1_500)));
+    house.flush();
+    let receipts = house.wait(RECEIPTS, 6);
+    let told: Vec<_> = receipts
+        .iter()
+        .map(|message| {
+            let receipt = Receipt::decode(&message.value).unwrap();
+            (receipt.sequence, receipt.status, receipt.amount_minor)
+        })
+        .collect();
+    let rejected = |code| Status::Rejected(risiti_wire::Reason::new(code).unwrap());
+    assert_eq!(
+        told,
+        [
+            (1, Status::Accepted, 1_500),
+            (2, Status::Accepted, 1_500),
+            (3, rejected(7), 1_500),
+            (4, rejected(6), 1_000_001),
+            (1, rejected(8), 1_501),
+            (1, Status::Accepted, 1_500),
+        ]
+    );
+    assert_eq!(receipts[0].value, receipts[5].value);
+    assert_eq!(receipts[5].header("risiti-repeat"), Some("1"));
+    assert_eq!(receipts[0].header("ce_id"), Some("t-1/1"));
+    let transactions = house.wait(TRANSACTIONS, 2);
+    let first: serde_json::Value = serde_json::from_slice(&transactions[0].value).unwrap();
+    assert_eq!(first["account"], "0012345");
+    assert_eq!(first["amount_minor"], 1_500);
+    let rejects: Vec<String> = house
+        .wait(REJECTED, 4)
+        .iter()
+        .map(|message| {
+            let value: serde_json::Value = serde_json::from_slice(&message.value).unwrap();
+            value["reason"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(rejects, ["reversal", "limit", "foreign", "conflict"]);
+    let rows = house.wait(CHANGELOG, 4);
+    let record = house.kafka.committed(RECORDS).unwrap();
+    assert!(rows.iter().all(|row| row.partition == record[0].partition));
+    instance.stop();
+}
+
+/// 20 instances die in the middle of a transaction, each at another place; every
+/// record is settled once, and every resend answered with the same receipt.
+fn killed(kills: u32, switches: &[&str]) -> (House, Sent) {
+    const TERMINALS: u64 = 20;
+    const NUMBERS: u64 = 150;
+    let seed = seed();
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let house = House::new();
+    let mut sent = Sent::default();
+    let switches: Vec<String> = switches.iter().map(|s| (*s).to_owned()).collect();
+    let places = ["inside-transaction", "after-send", "after-commit"];
+    let mut next = vec![1; TERMINALS as usize];
+    let mut publish_some = |house: &House, sent: &mut Sent, chance: &mut fastrand::Rng| {
+        for terminal in 0..TERMINALS {
+            let id = format!("t-{terminal}");
+            let until = next[terminal as usize] + NUMBERS / u64::from(kills + 1) + 1;
+            while next[terminal as usize] < until {
+                let sequence = next[terminal as usize];
+                house.publish(&id, &payment(sequence, sequence));
+                sent.note(&id, sequence);
+                next[terminal as usize] += 1;
+                if chance.u8(0..10) == 0 {
+                    let again = chance.u64(1..=sequence);
+                    house.publish(&id, &resend(&payment(again, again)));
+                    sent.note(&id, again);
+                }
+            }
+        }
+        house.flush();
+    };
+    for kill in 0..kills {
+        let place = places[kill as usize % places.len()];
+        let mut switches = switches.clone();
+        switches.extend(["--kill-at".into(), place.into()]);
+        switches.extend(["--kill-at-nth".into(), chance.u8(1..4).to_string()]);
+        let instance = house.settle("a", &switches);
+        // Small portions, so that there is more than one transaction.
+        let publisher = Instant::now();
+        publish_some(&house, &mut sent, &mut chance);
+        while publisher.elapsed() < LONG {
+            // More of what was sent already, until it has come to its place.
+            std::thread::sleep(Duration::from_millis(chance.u64(20..60)));
+            if File::open(&instance.log).is_err() || ended(&instance) {
+                break;
+            }
+            house.publish("t-0", &resend(&payment(1, 1)));
+            sent.note("t-0", 1);
+            house.flush();
+        }
+        instance.wait_killed();
+    }
+    publish_some(&house, &mut sent, &mut chance);
+    let instance = house.settle("a", &switches);
+    house.wait(RECEIPTS, sent.messages());
+    instance.stop();
+    (house, sent)
+}
+
+fn ended(instance: &Instance) -> bool {
+    let pid = instance.process.0.id();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}
+
+#[test]
+fn g2_twenty_kills_inside_transactions_settle_every_record_once() {
+    let _turn = turn();
+    let (house, sent) = killed(20, &[]);
+    let receipts = house.kafka.committed(RECEIPTS).unwrap();
+    assert_eq!(receipts.len(), sent.messages());
+    for (id, times) in by_id(&receipts) {
+        assert_eq!(times.len(), sent.numbers[&id] as usize, "{id}");
+        assert!(times.iter().all(|m| m.value == times[0].value), "{id}");
+        let first: Vec<_> = times
+            .iter()
+            .filter(|m| m.header("risiti-repeat").is_none())
+            .collect();
+        assert_eq!(first.len(), 1, "{id}");
+    }
+    let transactions = house.kafka.committed(TRANSACTIONS).unwrap();
+    let settled = by_id(&transactions);
+    assert_eq!(transactions.len(), settled.len());
+    assert_eq!(settled.len(), sent.numbers.len());
+    assert_eq!(house.kafka.committed(REJECTED).unwrap(), []);
+}
+
+#[test]
+fn control_with_offsets_outside_the_transaction_a_kill_answers_again() {
+    let _turn = turn();
+    let (house, sent) = killed(3, &["--offsets-outside-transaction"]);
+    let receipts = house.kafka.committed(RECEIPTS).unwrap();
+    assert!(receipts.len() > sent.messages(), "{}", receipts.len());
+}
+
+#[test]
+fn control_without_a_memory_resends_settle_twice() {
+    let _turn = turn();
+    let (house, sent) = killed(1, &["--forgetful"]);
+    let transactions = house.kafka.committed(TRANSACTIONS).unwrap();
+    assert!(transactions.len() > sent.numbers.len());
+}
+
+/// Two instances share the partitions; one is killed with its transaction open,
+/// and the other goes on with what it did not know before.
+#[test]
+fn g2_a_killed_instance_is_taken_over_by_the_other() {
+    let _turn = turn();
+    let house = House::new();
+    let kill = ["--kill-at", "after-send", "--kill-at-nth", "15"].map(String::from);
+    let first = house.settle("a", &kill);
+    let second = house.settle("b", &[]);
+    let mut sent = Sent::default();
+    let mut sequence = 0;
+    let until = Instant::now() + LONG;
+    while !ended(&first) {
+        assert!(Instant::now() < until, "it never came to its place");
+        sequence += 1;
+        for terminal in 0..12 {
+            let id = format!("t-{terminal}");
+            house.publish(&id, &payment(sequence, sequence));
+            sent.note(&id, sequence);
+        }
+        house.flush();
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    // Each number again: the second must know what the first settled.
+    for sequence in 1..=sequence {
+        for terminal in 0..12 {
+            let id = format!("t-{terminal}");
+            house.publish(&id, &resend(&payment(sequence, sequence)));
+            sent.note(&id, sequence);
+        }
+    }
+    house.flush();
+    first.wait_killed();
+    let receipts = house.wait(RECEIPTS, sent.messages());
+    assert_eq!(receipts.len(), sent.messages());
+    for (id, times) in by_id(&receipts) {
+        assert!(times.iter().all(|m| m.value == times[0].value), "{id}");
+    }
+    let transactions = house.kafka.committed(TRANSACTIONS).unwrap();
+    assert_eq!(transactions.len(), sent.numbers.len());
+    // Both had a share.
+    let log = std::fs::read_to_string(&second.log).unwrap();
+    assert!(log.matches("partitions taken").count() >= 2, "{log}");
+    second.stop();
+}
+
+/// One that starts without anything but the changelog answers as before.
+#[test]
+fn what_was_settled_is_read_back_from_the_changelog() {
+    let _turn = turn();
+    let house = House::new();
+    let instance = house.settle("a", &[]);
+    for sequence in 1..=700 {
+        house.publish("t-1", &payment(sequence, 1));
+    }
+    house.flush();
+    let before = house.wait(RECEIPTS, 700);
+    instance.kill();
+    let instance = house.settle("b", &[]);
+    house.publish("t-1", &resend(&payment(650, 1)));
+    // Out of the window of 512.
+    house.publish("t-1", &resend(&payment(100, 1)));
+    house.publish("t-1", &payment(701, 1));
+    house.flush();
+    let after = house.wait(RECEIPTS, 702);
+    assert_eq!(after[700].value, before[649].value);
+    assert_eq!(Receipt::decode(&after[701].value).unwrap().sequence, 701);
+    let rejected = house.wait(REJECTED, 1);
+    let value: serde_json::Value = serde_json::from_slice(&rejected[0].value).unwrap();
+    assert_eq!(value["reason"], "too_old");
+    assert_eq!(house.kafka.committed(TRANSACTIONS).unwrap().len(), 701);
+    instance.stop();
+}
