@@ -358,8 +358,12 @@ impl Outbox {
         self.ledger.lock().terminals()
     }
 
-    /// The next offset to take from a partition, as it is on disk.
-    pub(super) fn offset(
+    /// The next offset to take from a partition, as it is on disk; none if nothing
+    /// was taken from there yet. Reads the disk.
+    ///
+    /// # Errors
+    /// The disk's: try again later.
+    pub fn offset(
         &self,
         cluster: &str,
         topic: &str,
