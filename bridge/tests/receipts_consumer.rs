@@ -147,6 +147,7 @@ fn what_is_no_receipt_becomes_a_dead_letter_and_the_rest_goes_on() {
     until("all are read", || {
         house.outbox.offset("default", TOPIC, 0).unwrap() == Some(5)
     });
+    until("the receipts are stored", || stored(&house) == 2);
     assert_eq!(sequences(&house, "t1"), [1, 4]);
     let letters = house.dead.list(None, 10).unwrap();
     let ids: Vec<_> = letters.iter().map(risiti_bridge::DeadLetter::id).collect();
