@@ -592,6 +592,14 @@ fn start_embedded(config: &Config) -> Result<Option<Arc<EmbeddedCluster>>, Start
         embedded.create_topic(&receipts.topic, *partitions)?;
         embedded.create_topic(&receipts.deliveries_topic, *partitions)?;
     }
+    // Settlement is a process of its own, but nobody else can create them here.
+    let settlement = &config.settlement;
+    if let Some(partitions) = partitions.get(settlement.cluster.as_str()) {
+        for (topic, partitions) in risiti_bridge::settlement::topics::needed(settlement, *partitions)
+        {
+            embedded.create_topic(topic, partitions)?;
+        }
+    }
     let path = config.gateway.data_dir.join("embedded-kafka");
     std::fs::write(&path, format!("{}\n", embedded.bootstrap())).map_err(|source| {
         StartError::DataDir {
