@@ -5,6 +5,7 @@
 //!
 //! | request | answer |
 //! | --- | --- |
+//! | `GET /` | a page for people: what it does now, and where a payment is |
 //! | `GET /healthz` | 200 while the process serves |
 //! | `GET /readyz` | 200 if records are taken, else 503 with the reasons |
 //! | `GET /metrics` | Prometheus text (OpenMetrics 1.0) |
@@ -31,11 +32,12 @@ use tokio::sync::{oneshot, watch};
 use crate::gateway::View;
 use crate::status::Status;
 use crate::trace::{self, PaymentTrace};
-use crate::{limits, metrics};
+use crate::{dashboard, limits, metrics};
 
 /// Serves the admin port until told to stop.
 pub async fn serve(listener: TcpListener, view: View, mut stopping: watch::Receiver<bool>) {
     let app = Router::new()
+        .route("/", get(dashboard::page))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))

@@ -5,6 +5,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod connection;
+mod dashboard;
 pub mod demo;
 pub mod fanout;
 pub mod gateway;

@@ -244,7 +244,10 @@ fn waits_for_kafka(position: u64, now: &Now) -> (Whereabouts, String) {
     let clusters: Vec<String> = behind
         .iter()
         .map(|(name, state, next)| {
-            format!("cluster {name} {state}, {} records before it", position - next)
+            format!(
+                "cluster {name} {state}, {} records before it",
+                position - next
+            )
         })
         .collect();
     let answer = format!(
@@ -481,7 +484,9 @@ mod tests {
     fn what_is_missing_is_said_in_words() {
         let (place, text) = answer(&[durable(7)], &now());
         assert_eq!(place, Whereabouts::WaitsForKafka);
-        assert!(text.contains("waits for Kafka (cluster default is not reached, 2 records before it)"));
+        assert!(
+            text.contains("waits for Kafka (cluster default is not reached, 2 records before it)")
+        );
 
         let (place, text) = answer(&[durable(7), forwarded()], &now());
         assert_eq!(place, Whereabouts::NotSettled);

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -165,6 +168,72 @@ fn a_payment_is_followed_from_its_arrival_to_kafka_over_a_kill() {
 
     gateway.restart().unwrap();
     assert_eq!(names(&told(&gateway, 7)).join(" "), seen);
+    gateway
+        .wait_until("Kafka has everything", LONG, |status| {
+            status.clusters[0].state == "CaughtUp"
+        })
+        .unwrap();
+    page_tells(&gateway);
+}
+
+/// The page of the admin port, its script run against this gateway.
+fn page_tells(gateway: &GatewayProcess) {
+    let clients = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/clients");
+    let mut node = Command::new(format!("{clients}/node"));
+    node.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/page.mjs"))
+        .arg(format!("http://{}", gateway.admin_addr().unwrap()))
+        .args([TERMINAL, "7"])
+        .env("TZ", "UTC");
+    let ended = output(&mut node, LONG).unwrap();
+    let page = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(ended.status.success(), "run `make setup`? {ended:?}");
+    for line in [
+        "gateway gw-1",
+        "state takes payments",
+        "backlog 0",
+        "records 0 since the start",
+        "dead 0",
+        "clusters default | CaughtUp | 0 | ",
+        "answer The payment is in Kafka; it is not settled yet",
+    ] {
+        assert!(
+            page.lines().any(|found| found.starts_with(line)),
+            "{line:?} in\n{page}"
+        );
+    }
+    let steps = page
+        .lines()
+        .find(|line| line.starts_with("steps "))
+        .unwrap();
+    assert!(steps.contains("on disk | position 1 |"), "{steps}");
+    assert!(
+        steps.contains("in kafka | risiti.records, partition"),
+        "{steps}"
+    );
+}
+
+#[test]
+fn the_page_comes_with_a_policy_that_lets_nothing_else_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let switches = ProcessSwitches::default();
+    let config = "[kafka]\nbootstrap = \"embedded\"\n";
+    let gateway = GatewayProcess::start(config, dir.path(), switches, None).unwrap();
+    let mut admin = TcpStream::connect(gateway.admin_addr().unwrap()).unwrap();
+    admin
+        .write_all(b"GET / HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    admin.read_to_string(&mut answer).unwrap();
+    let (headers, page) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(headers.starts_with("HTTP/1.1 200"), "{headers}");
+    for header in [
+        "content-security-policy: default-src 'none'; connect-src 'self'",
+        "content-type: text/html; charset=utf-8",
+        "x-content-type-options: nosniff",
+    ] {
+        assert!(headers.contains(header), "{headers}");
+    }
+    assert!(page.contains("Where is my receipt?"));
 }
 
 #[test]
