@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use risiti_bridge::forwarder::{FaultHook, FaultPoint, Options};
+use risiti_bridge::receipts::{ReceiptsFault, ReceiptsFaultHook, ReceiptsOptions};
 use risiti_gateway::cli::run::run_with;
 use risiti_gateway::gateway::Switches;
 use rustix::process::{Signal, getpid, kill_process};
@@ -30,32 +31,90 @@ struct Cli {
     /// Takes a receipt for acknowledged as soon as it is sent.
     #[arg(long)]
     delete_before_puback: bool,
-    /// Kills itself (SIGKILL) when a forwarder comes to this place.
-    #[arg(long, value_parser = fault_point)]
-    kill_at: Option<FaultPoint>,
+    /// Has offsets of receipts on disk before the receipts.
+    #[arg(long)]
+    offset_before_row: bool,
+    /// Kills itself (SIGKILL) when it comes to this place.
+    #[arg(long, value_parser = place)]
+    kill_at: Option<Place>,
     /// At which time that it comes there.
     #[arg(long, default_value_t = 1)]
     kill_at_nth: u64,
 }
 
-fn fault_point(name: &str) -> Result<FaultPoint, String> {
-    match name {
-        "inside-batch" => Ok(FaultPoint::InsideBatch),
-        "after-send" => Ok(FaultPoint::AfterSend),
-        "after-commit" => Ok(FaultPoint::AfterCommit),
-        _ => Err("inside-batch, after-send or after-commit".into()),
-    }
+/// Where to die: in a forwarder, or on the way of a receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Forwarder(FaultPoint),
+    Receipts(ReceiptsFault),
+}
+
+impl Place {
+    const ALL: [(&'static str, Self); 9] = [
+        ("inside-batch", Self::Forwarder(FaultPoint::InsideBatch)),
+        ("after-send", Self::Forwarder(FaultPoint::AfterSend)),
+        ("after-commit", Self::Forwarder(FaultPoint::AfterCommit)),
+        (
+            "receipts-before-commit",
+            Self::Receipts(ReceiptsFault::BeforeCommit),
+        ),
+        (
+            "receipts-between-offset-and-row",
+            Self::Receipts(ReceiptsFault::BetweenOffsetAndRow),
+        ),
+        (
+            "receipts-after-commit",
+            Self::Receipts(ReceiptsFault::AfterCommit),
+        ),
+        (
+            "receipts-before-event",
+            Self::Receipts(ReceiptsFault::BeforeEvent),
+        ),
+        (
+            "receipts-before-deletion",
+            Self::Receipts(ReceiptsFault::BeforeDeletion),
+        ),
+        (
+            "receipts-after-deletion",
+            Self::Receipts(ReceiptsFault::AfterDeletion),
+        ),
+    ];
+}
+
+fn place(name: &str) -> Result<Place, String> {
+    let found = Place::ALL.iter().find(|(known, _)| *known == name);
+    found.map(|(_, place)| *place).ok_or_else(|| {
+        let names: Vec<_> = Place::ALL.iter().map(|(known, _)| *known).collect();
+        names.join(", ")
+    })
 }
 
 /// Nothing is closed or flushed: the process is gone at that instruction.
-fn kill_at(point: FaultPoint, nth: u64) -> FaultHook {
+fn die_at<P: PartialEq + Send + Sync>(place: P, nth: u64) -> impl Fn(P) + Send + Sync {
     let times = AtomicU64::new(0);
-    Arc::new(move |at| {
-        if at == point && times.fetch_add(1, Ordering::SeqCst) + 1 == nth {
+    move |at| {
+        if at == place && times.fetch_add(1, Ordering::SeqCst) + 1 == nth {
             let _ = kill_process(getpid(), Signal::KILL);
         }
+    }
+}
+
+fn forwarder_fault(cli: &Cli) -> Option<FaultHook> {
+    let Some(Place::Forwarder(point)) = cli.kill_at else {
+        return None;
+    };
+    let die = die_at(point, cli.kill_at_nth);
+    Some(Arc::new(move |at| {
+        die(at);
         false
-    })
+    }))
+}
+
+fn receipts_fault(cli: &Cli) -> Option<ReceiptsFaultHook> {
+    let Some(Place::Receipts(place)) = cli.kill_at else {
+        return None;
+    };
+    Some(Arc::new(die_at(place, cli.kill_at_nth)))
 }
 
 fn main() -> ExitCode {
@@ -65,7 +124,11 @@ fn main() -> ExitCode {
         delete_before_puback: cli.delete_before_puback,
         forwarder: Options {
             position_outside_transaction: cli.position_outside_transaction,
-            fault: cli.kill_at.map(|point| kill_at(point, cli.kill_at_nth)),
+            fault: forwarder_fault(&cli),
+        },
+        receipts: ReceiptsOptions {
+            offset_before_row: cli.offset_before_row,
+            fault: receipts_fault(&cli),
         },
         ..Switches::default()
     };

@@ -6,6 +6,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use risiti_bridge::receipts::ReceiptsFault;
+
 /// A place at which the gateway kills itself, when it comes there the nth time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KillAt {
@@ -15,6 +17,8 @@ pub enum KillAt {
     AfterSend(u64),
     /// A transaction was committed, but the forwarder does not know yet.
     AfterCommit(u64),
+    /// On the way of a receipt.
+    Receipts(ReceiptsFault, u64),
 }
 
 /// What no configuration has.
@@ -27,6 +31,8 @@ pub struct ProcessSwitches {
     /// Takes a receipt for acknowledged as soon as it is sent: the negative
     /// control of G4.
     pub delete_before_puback: bool,
+    /// Has the offsets of receipts on disk before the receipts: the other one.
+    pub offset_before_row: bool,
     /// Dies there.
     pub kill_at: Option<KillAt>,
 }
@@ -43,16 +49,32 @@ impl ProcessSwitches {
         if self.delete_before_puback {
             args.push("--delete-before-puback".into());
         }
+        if self.offset_before_row {
+            args.push("--offset-before-row".into());
+        }
         if let Some(at) = self.kill_at {
             let (point, nth) = match at {
                 KillAt::InsideBatch(nth) => ("inside-batch", nth),
                 KillAt::AfterSend(nth) => ("after-send", nth),
                 KillAt::AfterCommit(nth) => ("after-commit", nth),
+                KillAt::Receipts(place, nth) => (receipts_place(place), nth),
             };
             args.extend(["--kill-at".into(), point.into()]);
             args.extend(["--kill-at-nth".into(), nth.to_string()]);
         }
         args
+    }
+}
+
+/// What the program calls a place on the way of a receipt.
+fn receipts_place(place: ReceiptsFault) -> &'static str {
+    match place {
+        ReceiptsFault::BeforeCommit => "receipts-before-commit",
+        ReceiptsFault::BetweenOffsetAndRow => "receipts-between-offset-and-row",
+        ReceiptsFault::AfterCommit => "receipts-after-commit",
+        ReceiptsFault::BeforeEvent => "receipts-before-event",
+        ReceiptsFault::BeforeDeletion => "receipts-before-deletion",
+        ReceiptsFault::AfterDeletion => "receipts-after-deletion",
     }
 }
 

@@ -1,0 +1,336 @@
+//! G4 against a real Kafka: from the committed log of receipts to the committed
+//! log of their deliveries, over kills at every place between.
+#![allow(clippy::unwrap_used)] // a test that fails may as well panic
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+use risiti_bridge::receipts::{Delivered, ReceiptsFault};
+use risiti_tests::gateway_process::{GatewayProcess, KillAt, ProcessSwitches};
+use risiti_tests::real_kafka::RealKafka;
+use risiti_tests::upward::{self, Upward};
+use risiti_tests::wire_client::{Connect, Value, Wire, property};
+use risiti_wire::{Currency, Lines, Receipt, Status};
+
+const RECEIPTS: &str = "risiti.receipts";
+const DELIVERIES: &str = "risiti.deliveries";
+const PATIENCE: Duration = Duration::from_secs(120);
+const TERMINALS: u64 = 5;
+
+fn payload(sequence: u64) -> Vec<u8> {
+    let mut buffer = [0; 265];
+    let receipt = Receipt {
+        sequence,
+        number: sequence,
+        status: Status::Accepted,
+        time_s: 1_700_000_000,
+        amount_minor: 500,
+        currency: Currency::NONE,
+        bank_reference: None,
+        lines: Lines::default(),
+    };
+    receipt.encode(&mut buffer).unwrap().to_vec()
+}
+
+/// Issues receipts as settlement does: each batch in a transaction.
+struct Issuer(BaseProducer);
+
+impl Issuer {
+    fn new(kafka: &RealKafka) -> Self {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &kafka.bootstrap)
+            .set("transactional.id", "issuer")
+            .create()
+            .unwrap();
+        producer.init_transactions(PATIENCE).unwrap();
+        Self(producer)
+    }
+
+    /// Receipts for these sequence numbers of every terminal, committed or not.
+    fn issue(&self, sequences: std::ops::Range<u64>, commit: bool) {
+        self.0.begin_transaction().unwrap();
+        for sequence in sequences {
+            for terminal in 0..TERMINALS {
+                let (key, value) = (format!("t{terminal}"), payload(sequence));
+                let record = BaseRecord::to(RECEIPTS).key(&key).payload(&value);
+                self.0.send(record).map_err(|(e, _)| e).unwrap();
+            }
+        }
+        self.0.flush(PATIENCE).unwrap();
+        if commit {
+            self.0.commit_transaction(PATIENCE).unwrap();
+        } else {
+            self.0.abort_transaction(PATIENCE).unwrap();
+        }
+    }
+}
+
+/// A terminal that takes receipts until it is told to stop; what it acknowledged.
+struct Terminal {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<u64>>,
+}
+
+impl Terminal {
+    fn start(addr: SocketAddr, id: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut taken = Vec::new();
+            while !stopping.load(Ordering::Relaxed) {
+                // Ends when the gateway is killed.
+                let _ = listen(addr, id, &stopping, &mut taken);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            taken
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> Vec<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+fn listen(
+    addr: SocketAddr,
+    id: u64,
+    stopping: &AtomicBool,
+    taken: &mut Vec<u64>,
+) -> io::Result<()> {
+    let connect = Connect::persistent(5, &format!("t{id}"))
+        .with(property::SESSION_EXPIRY, Value::Four(u32::MAX));
+    let mut wire = Wire::accepted(addr, &connect)?;
+    wire.subscribe(&[(&format!("t/t{id}/receipts"), 1)])?;
+    while !stopping.load(Ordering::Relaxed) {
+        wire.stream()
+            .set_read_timeout(Some(Duration::from_millis(200)))?;
+        let message = match wire.message() {
+            Ok(message) => message,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => continue,
+            Err(error) => return Err(error),
+        };
+        let receipt = Receipt::decode(&message.payload).map_err(io::Error::other)?;
+        taken.push(receipt.sequence);
+        wire.acknowledge(&message)?;
+    }
+    Ok(())
+}
+
+/// (terminal, sequence) of every delivery event in Kafka, with how often it is
+/// there; and of every terminal the receipts' numbers.
+type Deliveries = (
+    BTreeMap<(String, u64), u32>,
+    BTreeMap<String, BTreeSet<u64>>,
+);
+
+fn deliveries(kafka: &RealKafka) -> Deliveries {
+    let (mut events, mut numbers) = Deliveries::default();
+    for message in kafka.committed(DELIVERIES).unwrap_or_default() {
+        let event = Delivered::decode(&message.value).unwrap();
+        assert_eq!(message.key, event.terminal.as_bytes());
+        assert_eq!(
+            message.header("ce_id"),
+            Some(&*format!("{}/{}", event.terminal, event.sequence))
+        );
+        assert_eq!(message.header("ce_type"), Some("risiti.delivered"));
+        assert_eq!(message.header("content-type"), Some("application/json"));
+        assert_eq!(event.gateway, "gw-1");
+        numbers
+            .entry(event.terminal.clone())
+            .or_default()
+            .insert(event.number);
+        *events.entry((event.terminal, event.sequence)).or_default() += 1;
+    }
+    (events, numbers)
+}
+
+fn wait_waiting(gateway: &GatewayProcess, waiting: u64, stored: u64) {
+    gateway
+        .wait_until("receipts are where they should be", PATIENCE, |status| {
+            status.receipts.waiting == waiting && status.receipts.stored >= stored
+        })
+        .unwrap();
+}
+
+#[test]
+fn g4_a_kill_at_any_place_loses_and_repeats_no_delivery() {
+    let mut upward = Upward::start(ProcessSwitches::default()).unwrap();
+    let issuer = Issuer::new(&upward.kafka);
+    let addr = upward.gateway.mqtt_addr();
+    let terminals: Vec<_> = (0..TERMINALS).map(|id| Terminal::start(addr, id)).collect();
+    let mut next = 1;
+    issuer.issue(next..next + 10, true);
+    next += 10;
+    wait_waiting(&upward.gateway, 0, 50);
+    for (place, nth) in [
+        (ReceiptsFault::BeforeCommit, 1),
+        (ReceiptsFault::AfterCommit, 1),
+        (ReceiptsFault::BeforeEvent, 3),
+        (ReceiptsFault::BeforeDeletion, 2),
+        (ReceiptsFault::AfterDeletion, 4),
+    ] {
+        upward.gateway.kill();
+        upward.gateway.set_switches(ProcessSwitches {
+            kill_at: Some(KillAt::Receipts(place, nth)),
+            ..ProcessSwitches::default()
+        });
+        upward.gateway.restart().unwrap();
+        issuer.issue(next..next + 20, true);
+        // Nobody is ever to see these.
+        issuer.issue(1_000_000..1_000_010, false);
+        next += 20;
+        upward.gateway.wait_exit(PATIENCE).unwrap();
+        upward.gateway.set_switches(ProcessSwitches::default());
+        upward.gateway.restart().unwrap();
+        upward
+            .gateway
+            .wait_until("it has caught up", PATIENCE, |status| {
+                status.receipts.caught_up && status.receipts.waiting == 0
+            })
+            .unwrap();
+    }
+    let expected = (next - 1) * TERMINALS;
+    let until = Instant::now() + PATIENCE;
+    let (events, numbers) = loop {
+        let found = deliveries(&upward.kafka);
+        if found.0.len() as u64 == expected || Instant::now() > until {
+            break found;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    assert_eq!(events.len() as u64, expected, "deliveries that are missing");
+    assert!(events.values().all(|count| *count == 1), "{events:?}");
+    for (terminal, numbers) in numbers {
+        let all: BTreeSet<u64> = (1..next).collect();
+        assert_eq!(numbers, all, "the numbers of {terminal}");
+    }
+    for terminal in terminals {
+        let taken = terminal.stop();
+        let distinct: BTreeSet<u64> = taken.iter().copied().collect();
+        assert_eq!(distinct, (1..next).collect());
+        // In order but for what was sent again.
+        let mut highest = 0;
+        for sequence in taken {
+            assert!(sequence <= highest + 1, "{sequence} after {highest}");
+            highest = highest.max(sequence);
+        }
+    }
+}
+
+#[test]
+fn control_with_the_offset_before_the_row_that_kill_loses_receipts() {
+    let switches = ProcessSwitches {
+        offset_before_row: true,
+        kill_at: Some(KillAt::Receipts(ReceiptsFault::BetweenOffsetAndRow, 1)),
+        ..ProcessSwitches::default()
+    };
+    let mut upward = Upward::start(switches).unwrap();
+    let issuer = Issuer::new(&upward.kafka);
+    issuer.issue(1..11, true);
+    upward.gateway.wait_exit(PATIENCE).unwrap();
+    upward.gateway.set_switches(ProcessSwitches::default());
+    upward.gateway.restart().unwrap();
+    let status = upward
+        .gateway
+        .wait_until("it has caught up", PATIENCE, |status| {
+            status.receipts.caught_up
+        })
+        .unwrap();
+    assert!(
+        status.receipts.waiting < 50,
+        "the control must lose receipts: {status:?}"
+    );
+}
+
+fn admin(kafka: &RealKafka) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new()
+        .set("bootstrap.servers", &kafka.bootstrap)
+        .create()
+        .unwrap()
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+#[test]
+fn what_retention_deleted_and_a_topic_made_anew_are_told_and_the_rest_is_read() {
+    let kafka = RealKafka::start().unwrap();
+    kafka.create_topic(RECEIPTS, 1, &[]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = upward::config("gw-1", &kafka.bootstrap);
+    let mut gateway =
+        GatewayProcess::start(&config, dir.path(), ProcessSwitches::default(), None).unwrap();
+    let issuer = Issuer::new(&kafka);
+    issuer.issue(1..3, true);
+    wait_waiting(&gateway, 10, 10);
+    gateway.terminate().unwrap();
+    // It is away for longer than receipts are kept.
+    issuer.issue(3..5, true);
+    let mut before = TopicPartitionList::new();
+    before
+        .add_partition_offset(RECEIPTS, 0, Offset::Offset(17))
+        .unwrap();
+    block_on(admin(&kafka).delete_records(&before, &AdminOptions::new())).unwrap();
+    gateway.restart().unwrap();
+    wait_waiting(&gateway, 15, 5);
+    let status = gateway.status().unwrap();
+    let told = |alarms: &[String], what: &str| alarms.iter().any(|alarm| alarm.contains(what));
+    assert!(
+        told(&status.alarms, "Kafka deleted 6 offsets"),
+        "{status:?}"
+    );
+    // And the topic is deleted and made anew.
+    gateway.terminate().unwrap();
+    block_on(admin(&kafka).delete_topics(&[RECEIPTS], &AdminOptions::new())).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while kafka.create_topic(RECEIPTS, 1, &[]).is_err() {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    drop(issuer);
+    Issuer::new(&kafka).issue(5..6, true);
+    gateway.restart().unwrap();
+    wait_waiting(&gateway, 20, 5);
+    let status = gateway.status().unwrap();
+    assert!(told(&status.alarms, "was made anew"), "{status:?}");
+}
+
+#[test]
+fn partitions_that_are_added_are_read_from_their_beginning() {
+    let kafka = RealKafka::start().unwrap();
+    kafka.create_topic(RECEIPTS, 1, &[]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = upward::config("gw-1", &kafka.bootstrap);
+    let gateway =
+        GatewayProcess::start(&config, dir.path(), ProcessSwitches::default(), None).unwrap();
+    gateway
+        .wait_until("it has caught up", PATIENCE, |status| {
+            status.receipts.caught_up
+        })
+        .unwrap();
+    let more = rdkafka::admin::NewPartitions::new(RECEIPTS, 3);
+    block_on(admin(&kafka).create_partitions([&more], &AdminOptions::new())).unwrap();
+    let issuer = Issuer::new(&kafka);
+    issuer.issue(1..3, true);
+    let spread = kafka.committed(RECEIPTS).unwrap();
+    let partitions: BTreeSet<i32> = spread.iter().map(|message| message.partition).collect();
+    assert!(partitions.len() > 1, "{partitions:?}");
+    wait_waiting(&gateway, 10, 10);
+}
