@@ -230,9 +230,11 @@ impl Broker {
             let _turn = turn;
             let outbox = &self.receipts.parts.outbox;
             let terminal = &*seat.session.client_id;
-            let end = match page.wants_end {
-                true => Some(outbox.end(terminal)?),
-                false => None,
+            // Before the page is read: what comes in between is not the last one,
+            // but waits.
+            let end = match page.wants_end || page.wants_last {
+                true => outbox.end(terminal)?,
+                false => 0,
             };
             let receipts = outbox.page(terminal, page.after, limits::RECEIPTS_PER_PAGE)?;
             let last = match page.wants_last && receipts.is_empty() {
@@ -243,8 +245,10 @@ impl Broker {
             Ok(PageRead {
                 complete: receipts.len() < limits::RECEIPTS_PER_PAGE,
                 receipts,
-                end,
-                last: last.filter(|last| last.expires_ms.is_none_or(|ms| now_ms < ms)),
+                end: page.wants_end.then_some(end),
+                last: last
+                    .filter(|last| last.number < end)
+                    .filter(|last| last.expires_ms.is_none_or(|ms| now_ms < ms)),
             })
         });
         match read.await {

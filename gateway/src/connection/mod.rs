@@ -259,6 +259,9 @@ impl Shell {
     }
 
     fn end(mut self) {
+        if let Some(page) = self.receipts_page.take() {
+            page.abort(); // gives its place in the row away
+        }
         // What the disk still has to take counts until it has.
         let unsettled_bytes = self.unsettled.iter().map(|(_, bytes)| bytes).sum();
         self.mailbox

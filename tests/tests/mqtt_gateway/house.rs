@@ -22,6 +22,7 @@ pub struct House {
     dir: tempfile::TempDir,
     pub clock: Option<Arc<ManualClock>>,
     change: fn(&mut Config),
+    switch: fn(&mut Switches),
 }
 
 impl House {
@@ -33,16 +34,25 @@ impl House {
 
     /// With another configuration.
     pub fn with(change: fn(&mut Config)) -> Self {
-        Self::build(change, None)
+        Self::build(change, |_| {}, None)
+    }
+
+    /// With every default, and a switch that no configuration has.
+    pub fn with_switch(switch: fn(&mut Switches)) -> Self {
+        Self::build(|_| {}, switch, None)
     }
 
     /// With a clock that stands until it is moved.
     pub fn with_clock(change: fn(&mut Config)) -> Self {
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
-        Self::build(change, Some(clock))
+        Self::build(change, |_| {}, Some(clock))
     }
 
-    fn build(change: fn(&mut Config), clock: Option<Arc<ManualClock>>) -> Self {
+    fn build(
+        change: fn(&mut Config),
+        switch: fn(&mut Switches),
+        clock: Option<Arc<ManualClock>>,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -54,6 +64,7 @@ impl House {
             dir: tempfile::tempdir().unwrap(),
             clock,
             change,
+            switch,
         };
         house.start();
         house
@@ -75,10 +86,11 @@ impl House {
         });
         config.routes.last_mut().unwrap().key = Key::Topic;
         (self.change)(&mut config);
-        let switches = Switches {
+        let mut switches = Switches {
             clock: self.clock.clone().map(|c| c as _),
             ..Switches::default()
         };
+        (self.switch)(&mut switches);
         let gateway = self
             .runtime
             .block_on(Gateway::start(config, switches))
