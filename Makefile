@@ -49,10 +49,17 @@ kafka: ## Runs a real Apache Kafka in the foreground; KAFKA_PORT=19092 KAFKA_DIR
 	@tests/kafka/kafka.sh start "$(KAFKA_DIR)" "$(KAFKA_PORT)"
 
 .PHONY: bench
-bench: ## PUBACK/s and latency against mosquitto and a bare fdatasync loop, as ratios
+bench: ## PUBACK/s against mosquitto and a bare fdatasync loop; latency of the whole chain
 	@tests/setup.sh build test
 	$(CARGO) build --release -p risiti-gateway -p risiti-tests --bins
 	target/release/bench $(BENCH)
+	target/release/bench_chain $(CHAIN)
+
+.PHONY: bench-chain
+bench-chain: ## Only the chain: payment, Kafka, settlement, receipt; CHAIN="--rate 1000"
+	@tests/setup.sh build test
+	$(CARGO) build --release -p risiti-gateway -p risiti-tests --bins
+	target/release/bench_chain $(CHAIN)
 
 .PHONY: clean
 clean: ## Removes everything that was built or fetched

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use risiti_gateway::status::Status;
+use risiti_gateway::trace::PaymentTrace;
 
 use super::{limits, machine};
 
@@ -36,9 +37,16 @@ impl Gateway {
     /// # Errors
     /// It did not start; its log is `gateway.log` in `dir`.
     pub fn start(binary: &Path, dir: &Path, bootstrap: &str) -> io::Result<Self> {
+        Self::start_with(binary, dir, &configuration(&dir.join("gateway"), bootstrap))
+    }
+
+    /// The same with a configuration, which is left as `gateway.toml` in `dir`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(binary: &Path, dir: &Path, configuration: &str) -> io::Result<Self> {
         let config = dir.join("gateway.toml");
-        let data = dir.join("gateway");
-        fs::write(&config, configuration(&data, bootstrap))?;
+        fs::write(&config, configuration)?;
         let log = fs::File::create(dir.join("gateway.log"))?;
         let mut child = Command::new(binary)
             .args(["run", "--config"])
@@ -109,6 +117,16 @@ impl Gateway {
             eprintln!("alarm of the gateway: {alarm}");
         }
         Ok(status)
+    }
+
+    /// The life of a payment.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn trace(&self, terminal: &str, sequence: u64) -> io::Result<PaymentTrace> {
+        let url = format!("{}/v1/trace/{terminal}/{sequence}", self.admin);
+        let mut answer = self.http.get(&url).call().map_err(io::Error::other)?;
+        answer.body_mut().read_json().map_err(io::Error::other)
     }
 
     /// Waits until Kafka has all; how many records waited, and how long it took.

@@ -1,4 +1,4 @@
-//! What `make bench` measures PUBACKs with.
+//! What `make bench` measures PUBACKs with, and the whole chain.
 //!
 //! Promises: every system gets the same load from the same generator, in turn
 //! and round after round, so that whatever else the machine does hits all of
@@ -6,6 +6,7 @@
 //! the command, machine, seed and commit that it came from.
 
 pub mod bare;
+pub mod chain;
 pub mod gateway;
 pub mod limits;
 pub mod load;

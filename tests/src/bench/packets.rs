@@ -8,6 +8,7 @@
 //! | PUBLISH, QoS 1 | `32`, remaining length, topic length, topic, packet identifier, payload |
 //! | payload | counter (8, big-endian), noise |
 //! | PUBACK | `40 02`, packet identifier |
+//! | SUBSCRIBE | `82`, remaining length, packet identifier, filter length, filter, QoS |
 
 use std::io;
 
@@ -27,6 +28,61 @@ pub const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
 
 /// DISCONNECT.
 pub const DISCONNECT: [u8; 2] = [0xe0, 0];
+
+/// SUBSCRIBE to one filter at QoS 1, with packet identifier 1.
+#[must_use]
+pub fn subscribe(filter: &str) -> Vec<u8> {
+    let mut rest = vec![0, 1];
+    string(&mut rest, filter);
+    rest.push(1);
+    let mut packet = vec![0x82];
+    length(&mut packet, rest.len());
+    packet.extend(rest);
+    packet
+}
+
+/// Appends a PUBLISH at QoS 1 to `out`.
+pub fn publish(topic: &str, packet_id: u16, payload: &[u8], out: &mut Vec<u8>) {
+    out.push(0x32);
+    length(out, 2 + topic.len() + 2 + payload.len());
+    string(out, topic);
+    out.extend(packet_id.to_be_bytes());
+    out.extend(payload);
+}
+
+/// The first packet's first byte and body, and what is behind it; none while it
+/// is not whole.
+///
+/// # Errors
+/// A length that the standard does not allow.
+pub fn split(bytes: &[u8]) -> io::Result<Option<(u8, &[u8], &[u8])>> {
+    let mut length = 0;
+    for (index, shift) in (1..5).zip((0..28).step_by(7)) {
+        let Some(byte) = bytes.get(index) else {
+            return Ok(None);
+        };
+        length |= usize::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            let behind = &bytes[index + 1..];
+            let parts = behind.split_at_checked(length);
+            return Ok(parts.map(|(body, rest)| (bytes[0], body, rest)));
+        }
+    }
+    Err(io::Error::other("a length of more than four bytes"))
+}
+
+/// Packet identifier and payload of a PUBLISH at QoS 1.
+///
+/// # Errors
+/// It is cut off.
+pub fn delivery(body: &[u8]) -> io::Result<([u8; 2], &[u8])> {
+    let cut = || io::Error::other("a PUBLISH that is cut off");
+    let (length, rest) = body.split_first_chunk::<2>().ok_or_else(cut)?;
+    let topic = usize::from(u16::from_be_bytes(*length));
+    let rest = rest.get(topic..).ok_or_else(cut)?;
+    let (packet_id, payload) = rest.split_first_chunk::<2>().ok_or_else(cut)?;
+    Ok((*packet_id, payload))
+}
 
 /// A PUBLISH at QoS 1 whose identifier and counter change.
 #[derive(Debug)]
