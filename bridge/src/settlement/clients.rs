@@ -39,6 +39,9 @@ pub fn producer(cluster: &Cluster, bootstrap: &str, settlement: &Settlement) -> 
     let mut config = client::producer(&cluster, bootstrap, &id);
     // A transaction waits for its last message: nothing is gained by gathering.
     config.set("linger.ms", "0");
+    // Grows with each attempt. The brokers take some milliseconds to close the
+    // transaction before.
+    config.set("retry.backoff.ms", "3");
     config
 }
 

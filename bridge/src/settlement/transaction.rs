@@ -1,4 +1,4 @@
-//! One transaction: begin, hand over, pass the offsets, await every delivery,
+//! One transaction: begin, pass the offsets, hand over, await every delivery,
 //! commit.
 //!
 //! Promises: what a record settles to and the offset behind it are committed
@@ -36,13 +36,17 @@ impl Session<'_> {
         if let Err(error) = self.producer.begin_transaction() {
             return self.broken(&error);
         }
-        if let Err(reason) = self.hand_over_all()? {
-            self.abort()?;
-            return Ok(Sent::Again(reason));
-        }
+        // First the offsets: the brokers are often still closing the transaction
+        // before this one, and librdkafka asks again sooner for offsets than for
+        // messages (20 ms). A group that has given the partitions to somebody else
+        // refuses before anything is written.
         let outside = self.setup.options.offsets_outside_transaction;
         if !outside && let Some(error) = self.pass_offsets()? {
             return self.broken(&error);
+        }
+        if let Err(reason) = self.hand_over_all()? {
+            self.abort()?;
+            return Ok(Sent::Again(reason));
         }
         self.await_deliveries()?;
         self.fault(FaultPoint::AfterSend)?;
