@@ -12,6 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use risiti_bridge::trace::Counts;
 use risiti_store::RecordSource;
 
 use crate::gateway::View;
@@ -156,6 +157,41 @@ fn mqtt(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
             "Retained messages not kept because of their bounds",
             count(&m.retained_refused),
         ),
+        (
+            "mqtt_receipts_sent",
+            "Receipts written to connections, each time that they were",
+            count(&m.receipts_sent),
+        ),
+        (
+            "mqtt_receipts_sent_again",
+            "Those of them with DUP",
+            count(&m.receipts_sent_again),
+        ),
+        (
+            "mqtt_receipts_acknowledged",
+            "PUBACKs for receipts",
+            count(&m.receipts_acknowledged),
+        ),
+        (
+            "mqtt_receipts_refused",
+            "PUBACKs with an error: the receipt is offered again",
+            count(&m.receipts_refused),
+        ),
+        (
+            "mqtt_receipts_too_large",
+            "Receipts larger than the packets that their terminal takes",
+            count(&m.receipts_too_large),
+        ),
+        (
+            "mqtt_receipts_copied",
+            "Copies of a last receipt that was asked for again",
+            count(&m.receipts_copied),
+        ),
+        (
+            "mqtt_receipts_foreign",
+            "Subscriptions to another's receipts, refused",
+            count(&m.receipts_foreign),
+        ),
         ("mqtt_wills", "Wills published", count(&m.wills)),
         (
             "mqtt_connections_opened",
@@ -191,6 +227,10 @@ fn mqtt(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
 fn store(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
     let health = view.journal.health();
     let state = view.state.health();
+    let trace = |pick: fn(&Counts) -> &AtomicU64| {
+        let counts = view.trace.counts();
+        counts.map_or(0, |counts| pick(counts).load(Relaxed))
+    };
     for (name, help, value) in [
         (
             "journal_end_position",
@@ -260,6 +300,21 @@ fn store(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
             "store_write_failures",
             "Writes and syncs of the journal that failed and were tried again",
             health.write_failures,
+        ),
+        (
+            "trace_notes",
+            "Steps of payments recorded",
+            trace(|counts| &counts.notes),
+        ),
+        (
+            "trace_dropped",
+            "Steps not recorded because they came faster than the disk takes them",
+            trace(|counts| &counts.dropped),
+        ),
+        (
+            "trace_write_failures",
+            "Writes of recorded steps that failed",
+            trace(|counts| &counts.write_failures),
         ),
         ("journal_syncs", "Group commits", health.syncs),
         ("state_syncs", "Syncs of the state database", state.syncs),
