@@ -595,7 +595,8 @@ fn start_embedded(config: &Config) -> Result<Option<Arc<EmbeddedCluster>>, Start
     // Settlement is a process of its own, but nobody else can create them here.
     let settlement = &config.settlement;
     if let Some(partitions) = partitions.get(settlement.cluster.as_str()) {
-        for (topic, partitions) in risiti_bridge::settlement::topics::needed(settlement, *partitions)
+        for (topic, partitions) in
+            risiti_bridge::settlement::topics::needed(settlement, *partitions)
         {
             embedded.create_topic(topic, partitions)?;
         }

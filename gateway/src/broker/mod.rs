@@ -9,17 +9,18 @@
 //!   act names its epoch, which is checked under the session's lock.
 //! - Nothing here waits for Kafka, and no connection for another.
 //!
-//! The parts: `publish` (the way of a message to the store), `settlement` (and
-//! from there to subscribers and back to its publisher),
-//! `connect` (sessions come, are taken over, expire), `subscribe`, `wills`,
-//! `outbox` (what a session is owed, from the store), `receipts` (what its
-//! terminal is owed), `recovery` (what a restart finds in the store).
+//! The parts: `publish` (the way of a message to the store), `records` (which
+//! message is a record), `settlement` (from the store to subscribers and back to
+//! its publisher), `connect` (sessions come, are taken over, expire), `subscribe`,
+//! `wills`, `outbox` (what a session is owed, from the store), `receipts` (what
+//! its terminal is owed), `recovery` (what a restart finds in the store).
 
 mod commit;
 mod connect;
 mod outbox;
 mod publish;
 mod receipts;
+mod records;
 mod recovery;
 mod settlement;
 mod subscribe;

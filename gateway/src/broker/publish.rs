@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use risiti_bridge::{Compiled, DeadLetter, Reason};
 use risiti_mqtt::{Message, Qos, ReasonCode};
 use risiti_store::state::Batch;
-use risiti_store::{AckSink, Identity, NewRecord, Outcome, Record, StoreError};
+use risiti_store::{AckSink, NewRecord, Outcome, StoreError};
 
 use super::receipts::RECEIPTS_TOPIC;
+use super::records::{Refusal, record};
 use super::settlement::{RecordFirst, Ticket};
 use super::{Broker, Seat};
 use crate::mailbox::{Mailbox, Settled};
@@ -418,105 +417,6 @@ impl Broker {
         }
         fits
     }
-
-    /// A record that is none: kept as a dead letter, then told to its client.
-    fn keep_malformed(
-        &self,
-        route: &Compiled,
-        record: NewRecord,
-        why: String,
-        mailbox: &Arc<Mailbox>,
-        token: u64,
-    ) {
-        tracing::warn!(
-            client = %String::from_utf8_lossy(&record.client_id),
-            topic = %String::from_utf8_lossy(&record.topic),
-            "malformed record, kept as a dead letter: {why}"
-        );
-        let letter = DeadLetter {
-            refused_ms: record.received_ms,
-            reason: Reason {
-                cluster: route.route.cluster.clone(),
-                route: route.route.name.clone(),
-                topic: route.route.topic.clone(),
-                text: format!("malformed record: {why}"),
-            },
-            // It has no position: a number of its own, in the order of time.
-            journal_id: "refused".into(),
-            record: Record {
-                position: record.received_ms << 20 | fastrand::u64(..1 << 20),
-                record,
-            },
-        };
-        let dead_letters = self.dead_letters.clone();
-        let mailbox = mailbox.clone();
-        tokio::task::spawn_blocking(move || {
-            let settled = match dead_letters.keep(&[letter]) {
-                Ok(true) => Settled::Publish(token, ReasonCode::PayloadFormatInvalid),
-                Ok(false) => {
-                    tracing::error!(
-                        "the dead-letter store is full: a malformed record stays unacknowledged; free it with `risiti dead drop`"
-                    );
-                    Settled::Abandoned(token)
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a malformed record could not be kept and stays unacknowledged");
-                    Settled::Abandoned(token)
-                }
-            };
-            mailbox.settle(settled);
-        });
-    }
-}
-
-/// Why a message on a record's topic is no record.
-enum Refusal {
-    /// Another terminal's topic.
-    Foreign(&'static str),
-    /// Not what the format says.
-    Malformed(Box<NewRecord>, String),
-}
-
-fn record(
-    route: &Compiled,
-    message: &Message,
-    client_id: &str,
-    how: Delivered,
-    now_ms: u64,
-) -> Result<NewRecord, Refusal> {
-    let mut record = NewRecord {
-        received_ms: now_ms,
-        client_id: Bytes::copy_from_slice(client_id.as_bytes()),
-        topic: message.topic.as_bytes().clone(),
-        identity: if how.packet_id == 0 {
-            Identity::None
-        } else {
-            Identity::Packet {
-                packet_id: how.packet_id,
-                dup: how.dup,
-            }
-        },
-        properties: message.properties.clone(),
-        payload: message.payload.clone(),
-    };
-    if route.is_risiti() {
-        if route.terminal(&message.topic) != Some(client_id) {
-            return Err(Refusal::Foreign(
-                "a terminal publishes records on its own topic only: its id there must be its client identifier",
-            ));
-        }
-        match risiti_wire::peek(&message.payload) {
-            Ok(header) => {
-                record.identity = Identity::Sequence {
-                    sequence: header.sequence,
-                    dup: how.dup,
-                    resend_mark: header.resend,
-                };
-            }
-            Err(why) => return Err(Refusal::Malformed(Box::new(record), why.to_string())),
-        }
-    }
-    Ok(record)
 }
 
 /// "Publisher" of a message that comes out of the retained store.
