@@ -45,6 +45,16 @@ impl Config {
                 warnings.push(format!("route {} takes terminals' records as raw: resends in a new session are not recognised", route.name));
             }
         }
+        let (receipts, settlement) = (&self.receipts, &self.settlement);
+        if receipts.enabled
+            && receipts.cluster == settlement.cluster
+            && receipts.topic != settlement.receipts_topic
+        {
+            warnings.push(format!(
+                "risiti settle would write receipts to {} (settlement.receipts_topic), and this gateway reads {} (receipts.topic)",
+                settlement.receipts_topic, receipts.topic
+            ));
+        }
         warnings.extend(self.load_warnings.iter().cloned());
         warnings
     }
@@ -120,6 +130,16 @@ impl Config {
         } else {
             writeln!(out, "receipts  off")?;
         }
+        let settlement = &self.settlement;
+        writeln!(
+            out,
+            "settle    {} -> {} on {}, with risiti settle, as {} in group {}",
+            settlement.records_topic,
+            settlement.receipts_topic,
+            settlement.cluster,
+            settlement.instance,
+            settlement.group
+        )?;
         writeln!(out, "log       {} as {}", self.log.level, self.log.format)?;
         for warning in self.warnings() {
             writeln!(out, "WARNING   {warning}")?;

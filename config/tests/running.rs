@@ -80,6 +80,13 @@ fn what_is_doubtful_is_described() {
             .iter()
             .any(|warning| warning.contains("as raw"))
     );
+    let config = load(&format!("{ADDRESS}[receipts]\ntopic = \"x\"\n"));
+    assert!(
+        config
+            .warnings()
+            .iter()
+            .any(|warning| warning.contains("settlement.receipts_topic"))
+    );
     assert!(
         Config::new(Bootstrap::Embedded)
             .warnings()
