@@ -456,11 +456,18 @@ fn a_partition_that_is_not_held_is_not_settled() {
 /// Of the model's test: small, so that much falls out of it.
 const WINDOW: usize = 32;
 
+#[derive(Debug, PartialEq)]
+struct First {
+    content: Vec<u8>,
+    receipt: Vec<u8>,
+    status: u16,
+}
+
 /// The reference: everything that was ever settled, without a window.
 #[derive(Default)]
 struct Model {
-    /// First content and receipt of each (terminal, number).
-    settled: BTreeMap<(usize, u64), (Vec<u8>, Vec<u8>, u16)>,
+    /// What first came under each (terminal, number).
+    settled: BTreeMap<(usize, u64), First>,
     /// Accepted sums of each (terminal, day), and what a payment added.
     sums: BTreeMap<(usize, u64), u64>,
     payments: BTreeMap<(usize, u64), (u64, u64)>,
@@ -561,7 +568,11 @@ fn one_seed(seed: u64, forgetful: bool) {
             let (_, _, numbers) = bench.core.sizes();
             assert!(numbers <= 5 * WINDOW, "seed {seed} step {step}");
         }
-        let accepted = model.settled.values().filter(|(_, _, s)| *s == 0).count();
+        let accepted = model
+            .settled
+            .values()
+            .filter(|first| first.status == 0)
+            .count();
         assert!(accepted > 200, "seed {seed}: only {accepted} were accepted");
     }
 }
@@ -585,11 +596,11 @@ fn check(
     );
     match &decision.verdict {
         Verdict::Again => {
-            let (content, receipt, _) = &model.settled[&at];
-            assert_eq!(*content, marked, "{place}");
-            assert_eq!(decision.receipt.as_ref(), Some(receipt), "{place}");
+            let first = &model.settled[&at];
+            assert_eq!(first.content, marked, "{place}");
+            assert_eq!(decision.receipt.as_ref(), Some(&first.receipt), "{place}");
         }
-        Verdict::Conflict => assert_ne!(model.settled[&at].0, marked, "{place}"),
+        Verdict::Conflict => assert_ne!(model.settled[&at].content, marked, "{place}"),
         // Nothing to compare with: the model has no window. Never settled is all
         // that counts, and that it is old.
         Verdict::TooOld => {
@@ -602,7 +613,12 @@ fn check(
             let code = status(&decision).unwrap();
             let expected = model.judge(at, value, day, day_max);
             assert_eq!(code, expected, "{place}");
-            let before = model.settled.insert(at, (marked, receipt, code));
+            let first = First {
+                content: marked,
+                receipt,
+                status: code,
+            };
+            let before = model.settled.insert(at, first);
             assert_eq!(before, None, "{place}: settled twice");
         }
     }
