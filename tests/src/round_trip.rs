@@ -20,9 +20,9 @@ use crate::upward;
 /// How long a delivery event may take to Kafka once its receipt was printed.
 const EVENTS: Duration = Duration::from_secs(60);
 
-/// Longer than the slowest step of the way: a settlement that takes over, a
-/// terminal that looks for its gateway.
-const QUIET: Duration = Duration::from_secs(12);
+/// Longer than a poll of the receipts consumer, and than a terminal looks for
+/// its gateway after a cut.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// Everything but the terminals.
 #[derive(Debug)]
@@ -95,17 +95,53 @@ impl RoundTrip {
         self.runtime.handle().block_on(reached).map(drop)
     }
 
-    /// Waits until nothing new is printed any more, for controls in which not
-    /// everything is.
-    pub fn wait_quiet(&self, terminals: &Terminals) {
-        let mut last = (terminals.totals().printed, Instant::now());
-        while last.1.elapsed() < QUIET {
-            std::thread::sleep(Duration::from_millis(100));
-            let printed = terminals.totals().printed;
-            if printed != last.0 {
-                last = (printed, Instant::now());
+    /// Waits until nothing is on its way any more, for controls in which not
+    /// every receipt comes home: every payment is acknowledged, what the gateway
+    /// has is in Kafka and settled, every receipt has passed through the outbox.
+    ///
+    /// # Errors
+    /// It took too long.
+    pub fn wait_at_rest(
+        &self,
+        terminals: &Terminals,
+        payments: u64,
+        within: Duration,
+    ) -> io::Result<()> {
+        let all = terminals.wait("acknowledged", within, |totals| {
+            totals.acknowledged == payments
+        });
+        self.runtime.handle().block_on(all)?;
+        self.gateway.wait_forwarded(within)?;
+        let until = Instant::now() + within;
+        loop {
+            let records = self.kafka.committed(upward::RECORDS)?.len();
+            let receipts = self.kafka.committed("risiti.receipts")?.len();
+            if receipts >= records {
+                break;
             }
+            if Instant::now() > until {
+                return Err(io::Error::other(format!(
+                    "{receipts} receipts for {records} records within {within:?}"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(200));
         }
+        // The last receipts may still be on their way from Kafka into the outbox
+        // and from the outbox to their terminals.
+        let mut since = Instant::now();
+        let mut last = 0;
+        while since.elapsed() < SETTLED {
+            let waiting = self.gateway.status()?.receipts.waiting;
+            let printed = terminals.totals().printed;
+            if waiting > 0 || printed != last {
+                (since, last) = (Instant::now(), printed);
+            }
+            if Instant::now() > until {
+                return Err(io::Error::other(format!("{waiting} receipts wait")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Waits until there is a delivery event for each receipt.

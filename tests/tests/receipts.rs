@@ -80,8 +80,10 @@ fn g4_g5_each_payment_settled_and_printed_once_under_kills_of_everything() {
         let _inside = house.runtime.enter();
         Link::start(house.gateway.mqtt_addr(), bad_link(), chance.u64(..)).unwrap()
     };
+    // Half a minute of payments, so that every kill falls among them.
     let mut specs = terminals(TERMINALS, PAYMENTS / TERMINALS as u64, link.addr());
     for (n, spec) in specs.iter_mut().enumerate() {
+        spec.per_second = 3.0;
         spec.power = Some(POWER);
         spec.resend = Some(Resend {
             after: Duration::from_secs(30),
@@ -167,7 +169,7 @@ fn without_resend(
         house.wait_printed(&all, moment, LONG).unwrap();
         house.gateway.restart().unwrap();
     }
-    house.wait_quiet(&all);
+    house.wait_at_rest(&all, PAYMENTS, LONG).unwrap();
     house.runtime.block_on(all.vanish());
     house.receipts_verdict(&all.accounts(), false).unwrap()
 }
@@ -180,6 +182,19 @@ fn control_a_receipt_deleted_before_its_puback_is_missing() {
         ..ProcessSwitches::default()
     };
     let verdict = without_resend(switches, |_| {}, 0);
+    println!("{verdict}");
+    assert!(verdict.missing > 0, "{verdict}");
+    assert_eq!((verdict.unsettled, verdict.settled_twice), (0, 0));
+}
+
+#[test]
+fn control_an_offset_passed_before_the_row_loses_receipts_in_a_kill() {
+    let _turn = turn();
+    let switches = ProcessSwitches {
+        offset_before_row: true,
+        ..ProcessSwitches::default()
+    };
+    let verdict = without_resend(switches, |_| {}, 8);
     println!("{verdict}");
     assert!(verdict.missing > 0, "{verdict}");
     assert_eq!((verdict.unsettled, verdict.settled_twice), (0, 0));
@@ -221,7 +236,7 @@ fn wiped(resend: Option<Resend>) -> (ReceiptsVerdict, u64) {
     house.kafka.start_again().unwrap();
     match resend {
         Some(_) => house.wait_printed(&all, PAYMENTS, LONG).unwrap(),
-        None => house.wait_quiet(&all),
+        None => house.wait_at_rest(&all, PAYMENTS, LONG).unwrap(),
     }
     house.runtime.block_on(all.vanish());
     let counts = all.counts();
