@@ -216,3 +216,10 @@ pub const SETTLEMENT_IDLE_WAIT: Duration = Duration::from_millis(100);
 /// How long a stop waits for acknowledged receipts to be given to the journal:
 /// longer than a slow disk takes to read [`EXITS_MAX`] rows of a hot database.
 pub const EXITS_CLOSE: Duration = Duration::from_secs(2);
+
+/// How long a broker holds a fetch that finds nothing, milliseconds. What comes
+/// is answered at once; but partitions that are assigned meanwhile wait for it.
+pub const FETCH_WAIT_MS: &str = "100";
+
+/// The same of the embedded cluster, which answers only then.
+pub const FETCH_WAIT_EMBEDDED_MS: &str = "5";

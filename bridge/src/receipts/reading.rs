@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -78,6 +80,20 @@ fn one_session(setup: &ConsumerSetup, control: &Control, backoff: &mut Backoff) 
     }
 }
 
+/// What librdkafka reports comes with [`BaseConsumer::poll`] too, where it is
+/// judged: by itself it would put ends of partitions into the log as errors.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+type Reader = BaseConsumer<Quiet>;
+
 /// Nothing is ever returned but an [`End`].
 enum Never {}
 
@@ -87,7 +103,7 @@ type Places = BTreeMap<(Arc<str>, i32), Option<i64>>;
 struct Session<'a> {
     setup: &'a ConsumerSetup,
     control: &'a Control,
-    consumer: BaseConsumer,
+    consumer: Reader,
     bootstrap: String,
     receipts: Arc<str>,
     deliveries: Arc<str>,
@@ -123,13 +139,13 @@ impl<'a> Session<'a> {
             config.set(name, value);
         }
         config.set("enable.partition.eof", "true");
-        if setup.embedded.is_none() {
-            // Kafka answers as soon as there is something; the mock only then.
-            config.set("fetch.wait.max.ms", "500");
+        let wait_ms = if setup.embedded.is_some() {
+            limits::FETCH_WAIT_EMBEDDED_MS
         } else {
-            config.set("fetch.wait.max.ms", "10");
-        }
-        let consumer: BaseConsumer = config.create().map_err(|error| {
+            limits::FETCH_WAIT_MS
+        };
+        config.set("fetch.wait.max.ms", wait_ms);
+        let consumer = Reader::from_config_and_context(&config, Quiet).map_err(|error| {
             let error = BridgeError::Configuration {
                 cluster: setup.cluster_name.clone(),
                 reason: error.to_string(),
