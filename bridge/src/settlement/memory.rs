@@ -11,8 +11,8 @@
 //! to a terminal whose counter was set back: settling it could count a payment
 //! twice, and whether it was settled is not known any more.
 //!
-//! **Memory.** Some 200 bytes a number: 512 numbers are 100 KiB a terminal at most,
-//! and 1,000 terminals 100 MiB, shared by all instances of the group.
+//! **Memory.** Some 300 bytes a number: 512 numbers are 150 KiB a terminal at most,
+//! and 1,000 terminals 150 MiB, shared by all instances of the group.
 
 use std::collections::{BTreeMap, HashMap};
 
