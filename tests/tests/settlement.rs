@@ -453,3 +453,97 @@ fn what_was_settled_is_read_back_from_the_changelog() {
     assert_eq!(house.kafka.committed(TRANSACTIONS).unwrap().len(), 701);
     instance.stop();
 }
+
+/// Brokers stop and come back while records come in and transactions are open.
+#[test]
+fn a_stop_of_kafka_neither_loses_nor_repeats() {
+    let _turn = turn();
+    let mut house = House::new();
+    let mut sent = Sent::default();
+    let instance = house.settle("a", &[]);
+    house.publish("t-0", &payment(1, 1));
+    sent.note("t-0", 1);
+    house.flush();
+    house.wait(RECEIPTS, 1);
+    for (round, killed) in [true, false].into_iter().enumerate() {
+        let first = 2 + round as u64 * 200;
+        for sequence in first..first + 200 {
+            for terminal in 0..10 {
+                let id = format!("t-{terminal}");
+                house.publish(&id, &payment(sequence, 1));
+                sent.note(&id, sequence);
+            }
+        }
+        // Most of it is under way now, whatever the machine is doing.
+        house.producer.poll(Duration::from_millis(50));
+        if killed {
+            house.kafka.kill();
+        } else {
+            house.kafka.stop();
+        }
+        house.kafka.start_again().unwrap();
+        house.flush();
+    }
+    house.wait(RECEIPTS, sent.messages());
+    let receipts = house.kafka.committed(RECEIPTS).unwrap();
+    assert_eq!(receipts.len(), sent.messages());
+    let transactions = house.kafka.committed(TRANSACTIONS).unwrap();
+    assert_eq!(transactions.len(), sent.numbers.len());
+    instance.stop();
+}
+
+/// What stands in the log of an instance once it says this.
+fn wait_told(instance: &Instance, told: &str) {
+    let until = Instant::now() + LONG;
+    loop {
+        let log = std::fs::read_to_string(&instance.log).unwrap_or_default();
+        if log.contains(told) {
+            return;
+        }
+        assert!(Instant::now() < until, "never told {told}: {log}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_changelog_that_does_not_fit_is_told_and_nothing_is_settled() {
+    let _turn = turn();
+    let house = House::new();
+    house.kafka.create_topic(CHANGELOG, 2, &[]).unwrap();
+    let instance = house.settle("a", &[]);
+    house.publish("t-1", &payment(1, 1));
+    house.flush();
+    wait_told(&instance, "has 2 partitions and risiti.records has 3");
+    instance.kill();
+    assert_eq!(house.kafka.committed(TRANSACTIONS).unwrap(), []);
+}
+
+/// Two that share a name take over from each other, and still settle once.
+#[test]
+fn two_instances_of_one_name_are_told_and_settle_once() {
+    let _turn = turn();
+    let house = House::new();
+    let first = house.settle("a", &[]);
+    house.publish("t-1", &payment(1, 1));
+    house.flush();
+    house.wait(RECEIPTS, 1);
+    let second = house.settle("a", &[]);
+    let mut sequence = 1;
+    let until = Instant::now() + LONG;
+    while !std::fs::read_to_string(&first.log)
+        .unwrap()
+        .contains("settlement.instance")
+    {
+        assert!(Instant::now() < until);
+        sequence += 1;
+        house.publish("t-1", &payment(sequence, 1));
+        house.flush();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    first.kill();
+    let count = usize::try_from(sequence).unwrap();
+    house.wait(RECEIPTS, count);
+    assert_eq!(house.kafka.committed(RECEIPTS).unwrap().len(), count);
+    assert_eq!(house.kafka.committed(TRANSACTIONS).unwrap().len(), count);
+    second.stop();
+}

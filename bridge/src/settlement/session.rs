@@ -250,7 +250,7 @@ impl<'a> Session<'a> {
             tracing::error!(
                 partition = input.partition,
                 offset = input.offset,
-                "a record comes that the group had passed; settled by what is remembered"
+                "a record comes that the group had passed: was its topic deleted and made anew? settled by what is remembered"
             );
         }
         match &decision.verdict {
