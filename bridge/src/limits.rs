@@ -197,7 +197,7 @@ pub const SETTLEMENT_TERMINALS_MAX: usize = 100_000;
 pub const SETTLEMENT_CURRENCIES_MAX: usize = 8;
 
 /// Partitions of a records topic: a receipt's number is its record's offset times
-/// this, plus the partition.
+/// this, plus the partition, plus one.
 pub const SETTLEMENT_PARTITIONS_MAX: i32 = 1_000;
 
 /// Bytes of a message that are kept in the rejected topic. A record has 40; in

@@ -149,15 +149,15 @@ pub struct Core {
     partitions: BTreeMap<i32, Partition>,
 }
 
-/// The number of a receipt, from its record's place in Kafka: unique, and the same
-/// whenever the record is read.
+/// The number of a receipt, from its record's place in Kafka: unique, above 0, and
+/// the same whenever the record is read.
 #[must_use]
 pub fn receipt_number(partition: i32, offset: i64) -> u64 {
-    let places = limits::SETTLEMENT_PARTITIONS_MAX.unsigned_abs();
+    let places = u64::from(limits::SETTLEMENT_PARTITIONS_MAX.unsigned_abs());
     offset
         .unsigned_abs()
-        .saturating_mul(u64::from(places))
-        .saturating_add(u64::from(partition.unsigned_abs()))
+        .saturating_mul(places)
+        .saturating_add(u64::from(partition.unsigned_abs()) + 1)
 }
 
 impl Core {
