@@ -19,7 +19,7 @@ use risiti_bridge::receipts::{Delivered, ReceiptsFault};
 use risiti_tests::gateway_process::{GatewayProcess, KillAt, ProcessSwitches};
 use risiti_tests::real_kafka::RealKafka;
 use risiti_tests::upward::{self, Upward};
-use risiti_tests::wire_client::{Connect, Value, Wire, property};
+use risiti_tests::wire_client::{Connect, Packet, Value, Wire, property};
 use risiti_wire::{Currency, Lines, Receipt, Status};
 
 const RECEIPTS: &str = "risiti.receipts";
@@ -114,12 +114,10 @@ fn listen(
     let mut wire = Wire::accepted(addr, &connect)?;
     wire.subscribe(&[(&format!("t/t{id}/receipts"), 1)])?;
     while !stopping.load(Ordering::Relaxed) {
-        wire.stream()
-            .set_read_timeout(Some(Duration::from_millis(200)))?;
-        let message = match wire.message() {
-            Ok(message) => message,
+        let message = match wire.recv_within(Duration::from_millis(200)) {
+            Ok(Some(Packet::Publish(message))) => message,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => continue,
-            Err(error) => return Err(error),
+            other => return Err(io::Error::other(format!("came: {other:?}"))),
         };
         let receipt = Receipt::decode(&message.payload).map_err(io::Error::other)?;
         taken.push(receipt.sequence);
