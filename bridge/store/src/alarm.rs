@@ -77,4 +77,18 @@ pub enum Alarm {
         /// The name under `quarantine/`.
         quarantined: String,
     },
+    /// Rows that wait long, such as receipts, were damaged on disk (G11).
+    #[error(
+        "waiting receipts were damaged ({reason}): at least {lost} are lost, {kept} are whole; their terminals ask for them again; the original is in quarantine/{quarantined}; check the disk"
+    )]
+    RowsDamaged {
+        /// What was seen.
+        reason: String,
+        /// Entries known to be lost.
+        lost: u64,
+        /// Rows that are whole.
+        kept: u64,
+        /// The name under `quarantine/`.
+        quarantined: String,
+    },
 }

@@ -52,6 +52,22 @@ pub const TOMBSTONE_COMMITS: u64 = 262_144;
 /// addition to twice what it wrote: enough to outrun any rate of deletion.
 pub const SWEEP_ENTRIES_MIN: usize = 16;
 
+/// A file of the row log ends at this part of the reserve for receipts, bytes:
+/// two files more than twice what lives is what the log may take.
+pub const LOG_FILE_RESERVE_PART: u64 = 16;
+
+/// The smallest and the largest such file, bytes. It is what comes back at once
+/// when a terminal has taken its receipts, and what is moved if it has not.
+pub const LOG_FILE_BYTES: std::ops::RangeInclusive<u64> = 256 * 1024..=16 * 1024 * 1024;
+
+/// So many files of the row log are kept beside what its size asks for: each
+/// start begins a new one, and each takes a descriptor.
+pub const LOG_FILES_SPARE: u64 = 16;
+
+/// How much of an old file of the row log one commit moves, bytes: a sync's
+/// worth, so that receipts and sessions get their turn.
+pub const LOG_MOVE_BYTES: usize = 256 * 1024;
+
 /// sled's page cache for the state, bytes. The hot part of 10,000 sessions.
 pub const STATE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 

@@ -48,6 +48,17 @@ impl Quarantine {
         Ok(name)
     }
 
+    /// Keeps a file that stays where it is, by linking it; it must never be
+    /// written again.
+    pub(crate) fn link_file(&self, from: &Path, what: &str) -> Result<String, StoreError> {
+        let name = self.next_name(what)?;
+        let to = self.dir.join(&name);
+        std::fs::hard_link(from, &to).map_err(|e| StoreError::io("link", from, e))?;
+        files::sync_dir(&self.dir)?;
+        self.prune();
+        Ok(name)
+    }
+
     /// Keeps damaged bytes; returns the file's name.
     pub(crate) fn take_bytes(&self, bytes: &[u8], what: &str) -> Result<String, StoreError> {
         let name = self.next_name(what)?;

@@ -19,8 +19,10 @@ use crate::{StoreError, limits};
 
 use super::batch::{Batch, pieces_of};
 use super::envelope::{
-    ENTRY, Envelope, Head, Kind, LAST_STAMP_KEY, LIFE_SHIFT, PIECE_BYTES, entry_key, piece_key,
+    ENTRY, Envelope, Head, Kind, LAST_STAMP_KEY, LIFE_SHIFT, LOG_END_KEY, PIECE_BYTES, entry_key,
+    piece_key,
 };
+use super::log::{self, Appended, Group, LogWriter};
 use super::{CommitSink, Queue, Shared, Work, rebuild};
 
 /// Where the committer begins.
@@ -28,6 +30,7 @@ pub(super) struct Start {
     /// The last stamp used, durable.
     pub(super) stamp: u64,
     pub(super) mark: Mark,
+    pub(super) log: LogWriter,
 }
 
 pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>, StoreError> {
@@ -41,6 +44,7 @@ pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>,
                 mark: start.mark,
                 mark_written: Instant::now(),
                 sweep: Sweep::default(),
+                log: start.log,
             }
             .run();
         })
@@ -54,6 +58,7 @@ struct Committer {
     mark: Mark,
     mark_written: Instant,
     sweep: Sweep,
+    log: LogWriter,
 }
 
 /// Where the search for forgotten tombstones stands.
@@ -96,13 +101,16 @@ impl Committer {
         self.write_mark(true);
     }
 
-    /// Waits for work; `None` when closing and nothing is left.
+    /// Waits for work; an empty group if the row log has some of its own; `None` when closing and nothing is left.
     fn next_group(&mut self) -> Option<Vec<Work>> {
         let shared = Arc::clone(&self.shared);
         let mut queue = shared.queue.lock();
         while queue.work.is_empty() {
             if queue.closing {
                 return None;
+            }
+            if self.log.has_work(&shared.rows) {
+                return Some(Vec::new());
             }
             let mark_due = self.mark.value() < self.stamp;
             if mark_due {
@@ -125,20 +133,27 @@ impl Committer {
         let mut failed = group
             .iter()
             .any(|work| matches!(work, Work::Rebuild { .. }));
+        let mut logged = None;
         loop {
-            let result = if failed {
-                self.move_to_fresh().and_then(|()| self.write(group))
-            } else {
-                self.write(group)
+            let result = match self.write_log(group, &mut logged) {
+                Err(error) => Err(error),
+                Ok(()) if failed => self
+                    .move_to_fresh()
+                    .and_then(|()| self.write(group, logged.as_ref())),
+                Ok(()) => {
+                    let written = self.write(group, logged.as_ref());
+                    failed = written.is_err();
+                    written
+                }
             };
             let error = match result {
                 Ok(()) => {
+                    self.show(logged.as_ref());
                     self.shared.health.lock().stalled = None;
                     return true;
                 }
                 Err(e) => e,
             };
-            failed = true;
             tracing::error!(%error, "state: commit failed, outcomes are withheld");
             self.shared.health.lock().stalled = Some(error.to_string());
             if error.is_full() && self.shared.disk.drop_ballast() {
@@ -172,12 +187,79 @@ impl Committer {
         Ok(())
     }
 
-    fn write(&mut self, group: &[Work]) -> Result<(), StoreError> {
+    /// Appends to the row log what belongs there, once: a commit that touches
+    /// numbered rows stands there whole before sled hears of it.
+    fn write_log(
+        &mut self,
+        group: &[Work],
+        logged: &mut Option<Appended>,
+    ) -> Result<(), StoreError> {
+        if logged.is_some() {
+            return Ok(());
+        }
+        let rows = &self.shared.rows;
+        let mut log_group = Group::new(self.stamp + 1);
+        let mut damaged = Vec::new();
+        let mut numbered = false;
+        for work in group {
+            match work {
+                Work::Commit { batch, .. } => {
+                    let mut keys = batch.operations.iter().map(|(key, _)| key);
+                    numbered |= keys.any(|key| log::is_numbered(key));
+                }
+                Work::DropRow { key } => {
+                    if matches!(rows.get(key), Err(StoreError::Damaged { .. })) {
+                        damaged.push(rows.raw(key).unwrap_or_default());
+                        log_group.row(key, None);
+                    }
+                }
+                Work::SetAside { .. } | Work::Rebuild { .. } => {}
+            }
+        }
+        if numbered {
+            for work in group {
+                if let Work::Commit { batch, .. } = work {
+                    log_group.add(batch);
+                }
+            }
+        }
+        damaged.extend(self.log.move_some(rows, &mut log_group)?);
+        for bytes in &damaged {
+            self.shared.quarantine.take_bytes(bytes, "state-row")?;
+        }
+        self.shared.health.lock().damaged_values += damaged.len() as u64;
+        if log_group.is_empty() {
+            return Ok(());
+        }
+        let options = &self.shared.database_options;
+        let appended = self.log.append(rows, log_group, options)?;
+        self.shared.disk.wrote(appended.bytes());
+        *logged = Some(appended);
+        Ok(())
+    }
+
+    /// Shows readers what the row log has, and lets go of its dead files.
+    fn show(&mut self, logged: Option<&Appended>) {
+        if let Some(appended) = logged {
+            self.log.publish(&self.shared.rows, appended);
+        }
+        match self.log.remove_dead(&self.shared.rows) {
+            Ok(true) => self.shared.disk.changed(),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "state: a dead file of the row log stays"),
+        }
+    }
+
+    fn write(&mut self, group: &[Work], logged: Option<&Appended>) -> Result<(), StoreError> {
         let database = self.shared.database()?;
         let stamp = self.stamp + 1;
         let mut writes = Writes::default();
+        if let Some(appended) = logged {
+            writes.log_end(appended.end());
+        }
         for work in group {
             match work {
+                Work::DropRow { .. } => {}
                 Work::Commit { batch, .. } => writes.add(batch, &database)?,
                 Work::Rebuild { reason } => {
                     tracing::error!(%reason, "state: damage met while reading, contents moved");
@@ -283,7 +365,7 @@ fn take_group(queue: &mut Queue) -> Vec<Work> {
                 .iter()
                 .map(|(_, value)| 1 + pieces_of(value.as_ref().map_or(0, Vec::len)))
                 .sum(),
-            Work::SetAside { .. } | Work::Rebuild { .. } => 1,
+            Work::SetAside { .. } | Work::DropRow { .. } | Work::Rebuild { .. } => 1,
         };
         let full = keys + work_keys > limits::BATCH_KEYS_MAX
             || bytes + work.bytes() > limits::STATE_GROUP_BYTES_MAX;
@@ -303,7 +385,7 @@ fn sinks_of(group: Vec<Work>) -> Vec<Option<Sink>> {
         .into_iter()
         .filter_map(|work| match work {
             Work::Commit { sink, .. } => Some(sink),
-            Work::SetAside { .. } | Work::Rebuild { .. } => None,
+            Work::SetAside { .. } | Work::DropRow { .. } | Work::Rebuild { .. } => None,
         })
         .collect()
 }
@@ -329,8 +411,18 @@ impl Writes {
         self.puts.values().filter(is_tombstone).count()
     }
 
-    fn add(&mut self, batch: &Batch, database: &Database) -> Result<(), StoreError> {
+    /// Notes how far the row log reaches: file and length.
+    pub(super) fn log_end(&mut self, (file, length): (u32, u64)) {
+        let value = [&file.to_be_bytes()[..], &length.to_be_bytes()].concat();
+        self.puts.insert(LOG_END_KEY.to_vec(), (Kind::Value, value));
+    }
+
+    /// Adds what is not a numbered row.
+    pub(super) fn add(&mut self, batch: &Batch, database: &Database) -> Result<(), StoreError> {
         for (key, value) in &batch.operations {
+            if log::is_numbered(key) {
+                continue;
+            }
             let stored_key = entry_key(key);
             let pieces_before = match self.puts.get(&stored_key) {
                 Some((Kind::Head, head)) => Head::decode(head).map_or(0, |head| head.pieces),

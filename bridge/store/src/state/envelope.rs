@@ -19,7 +19,8 @@
 //! | 34+k | v | value |
 //!
 //! Keys as sled has them: `00 key` an entry; `01 key-length(2) key piece(2)` a
-//! piece of a large value; `02` the last stamp of the latest commit group.
+//! piece of a large value; `02` the last stamp of the latest commit group; `03`
+//! how far the row log reached with it: file (4), length (8).
 //! A head's value: total length (4), pieces (2), CRC32C of the whole (4).
 //!
 //! A stamp is `life << 40 | count`: each opening begins a new life.
@@ -163,6 +164,7 @@ pub(crate) fn piece_key(key: &[u8], piece: u16) -> Vec<u8> {
 pub(crate) const ENTRY: u8 = 0;
 pub(crate) const PIECE: u8 = 1;
 pub(crate) const LAST_STAMP_KEY: &[u8] = &[2];
+pub(crate) const LOG_END_KEY: &[u8] = &[3];
 
 /// What the head of a large value says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

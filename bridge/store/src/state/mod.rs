@@ -6,6 +6,9 @@
 //! opening never fails because of what the bytes say. Never blocks in
 //! [`State::submit`]; never applies a part of an atomic batch.
 //!
+//! Numbered rows, that is those under `or` name 0 number (8), lie in the row log
+//! (`log/`): there are many and they wait long. All others are in sled.
+//!
 //! One thread commits: whatever arrived while the last sync ran goes into the
 //! next one. If a write or a sync fails, the database is left behind and its
 //! contents move to a fresh one, because a failed sync leaves no way to know
@@ -19,6 +22,7 @@
 //! | `db/` | the sled database, entries as in `envelope.rs` |
 //! | `mark` | the last durable stamp, as in `mark.rs` |
 //! | `sealed` | says that `db/` was closed in order, as in `seal.rs` |
+//! | `rows/` | the row log |
 //! | `before/` | the original of `db/` while sled opens a copy: put back if it did not get through |
 //! | `fresh.building/` | a replacement that is not whole yet: deleted at open |
 //! | `fresh/` | a replacement that is whole: takes the place of `db/` at open |
@@ -26,6 +30,7 @@
 mod batch;
 mod committer;
 mod envelope;
+mod log;
 mod read;
 mod rebuild;
 mod seal;
@@ -83,6 +88,10 @@ pub struct StateHealth {
     pub queued_batches: u64,
     /// Their bytes.
     pub queued_bytes: u64,
+    /// Numbered rows now.
+    pub numbered_rows: u64,
+    /// The row log's bytes on disk.
+    pub row_log_bytes: u64,
     /// Damaged values met since the start.
     pub damaged_values: u64,
     /// Times that the contents moved to a fresh database.
@@ -106,6 +115,7 @@ pub(crate) struct Shared {
     pub(crate) database: RwLock<Option<Arc<Database>>>,
     pub(crate) quarantine: Quarantine,
     pub(crate) disk: Arc<Disk>,
+    rows: log::RowLog,
     pub(crate) queue: Mutex<Queue>,
     pub(crate) arrived: Condvar,
     pub(crate) health: Mutex<StateHealth>,
@@ -127,6 +137,8 @@ pub(crate) enum Work {
     },
     /// A reader found these bytes damaged under this key of sled's.
     SetAside { stored_key: Vec<u8>, bytes: Vec<u8> },
+    /// A reader found this numbered row damaged.
+    DropRow { key: Vec<u8> },
     /// A reader met damage in sled's own structure.
     Rebuild { reason: String },
 }
@@ -136,6 +148,7 @@ impl Work {
         match self {
             Self::Commit { batch, .. } => batch.bytes(),
             Self::SetAside { bytes, .. } => bytes.len(),
+            Self::DropRow { key } => key.len(),
             Self::Rebuild { .. } => 0,
         }
     }
@@ -264,6 +277,7 @@ impl State {
         let queue = self.shared.queue.lock();
         health.queued_batches = queue.work.len() as u64;
         health.queued_bytes = queue.bytes as u64;
+        (health.numbered_rows, health.row_log_bytes) = self.shared.rows.size();
         health
     }
 

@@ -9,12 +9,19 @@ use crate::StoreError;
 use crate::database::Database;
 
 use super::envelope::{Envelope, Head, Kind, entry_key, piece_key};
-use super::{KeyValue, Shared, Work};
+use super::{KeyValue, Shared, Work, log};
 
 /// How often a large value that is being overwritten is read again.
 const TRIES: usize = 16;
 
 pub(super) fn get(shared: &Shared, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    if log::is_numbered(key) {
+        let found = shared.rows.get(key);
+        if matches!(found, Err(StoreError::Damaged { .. })) {
+            drop_row(shared, key);
+        }
+        return found;
+    }
     let database = shared.database()?;
     let stored_key = entry_key(key);
     for _ in 0..TRIES {
@@ -35,6 +42,49 @@ pub(super) fn get(shared: &Shared, key: &[u8]) -> Result<Option<Vec<u8>>, StoreE
 }
 
 pub(super) fn scan(
+    shared: &Shared,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<KeyValue>, StoreError> {
+    let mut found = scan_database(shared, prefix, after, limit)?;
+    if log::may_hold(prefix) {
+        let numbered = scan_rows(shared, prefix, after, limit)?;
+        if !numbered.is_empty() {
+            found.extend(numbered);
+            found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            found.truncate(limit);
+        }
+    }
+    Ok(found)
+}
+
+fn scan_rows(
+    shared: &Shared,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<KeyValue>, StoreError> {
+    let mut found = Vec::new();
+    let mut after = after.map(<[u8]>::to_vec);
+    while found.len() < limit {
+        let keys = shared
+            .rows
+            .keys(prefix, after.as_deref(), limit - found.len());
+        let Some(last) = keys.last() else { break };
+        after = Some(last.clone());
+        for key in keys {
+            match get(shared, &key) {
+                Ok(Some(value)) => found.push((key, value)),
+                Ok(None) | Err(StoreError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn scan_database(
     shared: &Shared,
     prefix: &[u8],
     after: Option<&[u8]>,
@@ -124,6 +174,13 @@ fn set_aside(shared: &Shared, stored_key: &[u8], bytes: &[u8]) {
         bytes: bytes.to_vec(),
     };
     // If the queue is full or closing, the next reader finds it again.
+    let _ = shared.enqueue(work);
+}
+
+fn drop_row(shared: &Shared, key: &[u8]) {
+    tracing::error!(?key, "state: damaged row, quarantined");
+    let work = Work::DropRow { key: key.to_vec() };
+    // As above.
     let _ = shared.enqueue(work);
 }
 

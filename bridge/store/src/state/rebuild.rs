@@ -23,9 +23,10 @@ use crate::{StoreError, files, limits, raw_scan};
 
 use super::committer::{Start, Writes};
 use super::envelope::{
-    ENTRY, ENVELOPE_BYTES_MAX, Envelope, Head, Kind, LAST_STAMP_KEY, LIFE_SHIFT, MAGIC, PIECE,
-    piece_key,
+    ENTRY, ENVELOPE_BYTES_MAX, Envelope, Head, Kind, LAST_STAMP_KEY, LIFE_SHIFT, LOG_END_KEY,
+    MAGIC, PIECE, piece_key,
 };
+use super::log::{self, Group};
 use super::read::{Assembled, assemble};
 use super::seal;
 use super::{OpenReport, Queue, Shared, StateHealth};
@@ -84,9 +85,40 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
         }
     };
 
+    let file_bytes = (options.receipts_reserve_bytes / limits::LOG_FILE_RESERVE_PART).clamp(
+        *limits::LOG_FILE_BYTES.start(),
+        *limits::LOG_FILE_BYTES.end(),
+    );
+    let log_end = log_end(&database)?;
+    let rows_dir = dir.join("rows");
+    let mut rows = log::open(&rows_dir, last_stamp, log_end, file_bytes, &quarantine)?;
+    if let Some(damage) = rows.damage.take() {
+        let alarm = Alarm::RowsDamaged {
+            reason: damage.reason,
+            lost: damage.lost,
+            kept: rows.log.size().0,
+            quarantined: damage.quarantined,
+        };
+        tracing::error!(%alarm, "state: damaged");
+        report.alarms.push(alarm);
+    }
+
     // A new life: whatever a torn last group left has a smaller stamp.
-    let stamp = ((last_stamp.max(mark.value()) >> LIFE_SHIFT) + 1) << LIFE_SHIFT;
-    Writes::default().apply(&database, stamp, last_stamp)?;
+    let stamp_max = last_stamp.max(mark.value()).max(rows.stamp_max);
+    let stamp = ((stamp_max >> LIFE_SHIFT) + 1) << LIFE_SHIFT;
+    let mut writes = Writes::default();
+    if !rows.redo.is_empty() {
+        // In one step with the new stamp: with that, the old ones are done.
+        let mut group = Group::new(stamp);
+        for batch in &rows.redo {
+            group.add(batch);
+            writes.add(batch, &database)?;
+        }
+        let appended = rows.writer.append(&rows.log, group, &database_options)?;
+        writes.log_end(appended.end());
+        rows.writer.publish(&rows.log, &appended);
+    }
+    writes.apply(&database, stamp, last_stamp)?;
     database.sync()?;
     // Before the mark: as long as the original can come back, the mark must not
     // speak of the copy.
@@ -102,12 +134,28 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
         database: RwLock::new(Some(Arc::new(database))),
         quarantine,
         disk,
+        rows: rows.log,
         queue: Mutex::new(Queue::default()),
         arrived: Condvar::new(),
         health: Mutex::new(StateHealth::default()),
         rebuild_asked: AtomicBool::new(false),
     };
-    Ok((shared, Start { stamp, mark }, report))
+    let log = rows.writer;
+    Ok((shared, Start { stamp, mark, log }, report))
+}
+
+/// How far the row log must reach, if the database knows.
+fn log_end(database: &Database) -> Result<Option<(u32, u64)>> {
+    let Some(bytes) = database.get(LOG_END_KEY)? else {
+        return Ok(None);
+    };
+    Ok(
+        Envelope::decode_for(LOG_END_KEY, &bytes).and_then(|envelope| {
+            let (file, length) = envelope.value.split_at_checked(4)?;
+            let file = u32::from_be_bytes(file.try_into().ok()?);
+            Some((file, u64::from_be_bytes(length.try_into().ok()?)))
+        }),
+    )
 }
 
 /// Puts a fresh copy of `db/` in its place, and the original aside until sled

@@ -1,0 +1,278 @@
+//! Opening the row log: where everything lies, what the database has not heard
+//! of, and what is damaged.
+//!
+//! What the database knows to be committed (its stamp) is taken as far as it can
+//! be read. Of what is newer only whole commits count, and those are committed
+//! anew: nobody knows whether a sync has ever covered them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::quarantine::Quarantine;
+use crate::state::Batch;
+use crate::{StoreError, files, raw_scan};
+
+use super::entry::{ENTRY_BYTES_MAX, Entry, Kind, MAGIC};
+use super::index::{Index, Place};
+use super::{Inner, LogFile, LogWriter, Result, RowLog, path_of};
+
+/// What was found.
+pub(in crate::state) struct Opened {
+    pub(in crate::state) log: RowLog,
+    pub(in crate::state) writer: LogWriter,
+    /// Whole commits that the database has not heard of, in order.
+    pub(in crate::state) redo: Vec<Batch>,
+    /// The greatest stamp in it.
+    pub(in crate::state) stamp_max: u64,
+    pub(in crate::state) damage: Option<Damage>,
+}
+
+/// What was damaged.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::state) struct Damage {
+    /// What was seen first.
+    pub(in crate::state) reason: String,
+    /// Entries that are gone, as far as they can be counted.
+    pub(in crate::state) lost: u64,
+    /// The names under `quarantine/`.
+    pub(in crate::state) quarantined: String,
+}
+
+/// Opens the row log in `dir`. The database knows of everything up to
+/// `durable_stamp`, and that the log reaches to `end` (file, length). New files
+/// end at `file_bytes`.
+pub(in crate::state) fn open(
+    dir: &Path,
+    durable_stamp: u64,
+    end: Option<(u32, u64)>,
+    file_bytes: u64,
+    quarantine: &Quarantine,
+) -> Result<Opened> {
+    files::create_dir(dir)?;
+    let mut numbers: Vec<u32> = Vec::new();
+    for path in files::list(dir)? {
+        numbers.extend(number_of(&path));
+    }
+    let mut scan = Scan {
+        durable_stamp,
+        inner: Inner {
+            index: Index::default(),
+            files: BTreeMap::new(),
+        },
+        incomplete: HashMap::new(),
+        redo: Vec::new(),
+        stamp_max: 0,
+        faults: Vec::new(),
+    };
+    let mut last = None;
+    for number in &numbers {
+        let length = scan.file(dir, *number, &numbers)?;
+        last = Some((*number, length));
+    }
+    if let Some((number, length)) = end {
+        scan.reaches(number, length);
+    }
+    for (stamp, (number, lost)) in std::mem::take(&mut scan.incomplete) {
+        let reason = format!("entries of commit {stamp:#x} can't be read");
+        scan.faults.push((number, reason, lost));
+    }
+    scan.faults.sort();
+    let damage = scan.set_aside(dir, quarantine);
+    let evacuate_upto = scan.faults.iter().map(|(number, _, _)| *number).max();
+    let next_number = numbers.last().map_or(1, |number| number + 1);
+    Ok(Opened {
+        log: RowLog {
+            dir: dir.to_path_buf(),
+            inner: RwLock::new(scan.inner),
+        },
+        writer: LogWriter::new(next_number, last, file_bytes, evacuate_upto),
+        redo: scan.redo,
+        stamp_max: scan.stamp_max,
+        damage,
+    })
+}
+
+fn number_of(path: &Path) -> Option<u32> {
+    if path.extension()? != "log" {
+        return None;
+    }
+    u32::from_str_radix(path.file_stem()?.to_str()?, 16).ok()
+}
+
+struct Scan {
+    durable_stamp: u64,
+    inner: Inner,
+    /// By stamp of a commit that is not whole: in which file, and how many
+    /// entries are missing. A failed sync leaves such a one; then the next file
+    /// has it whole.
+    incomplete: HashMap<u64, (u32, u64)>,
+    redo: Vec<Batch>,
+    stamp_max: u64,
+    /// In which file, what, and how many entries it cost.
+    faults: Vec<(u32, String, u64)>,
+}
+
+/// The commit that is being read.
+struct Reading {
+    stamp: u64,
+    entries: u64,
+    /// What it does, if the database has not heard of it.
+    batch: Option<Batch>,
+}
+
+impl Scan {
+    /// Takes in one file; how far its commits go.
+    fn file(&mut self, dir: &Path, number: u32, numbers: &[u32]) -> Result<u64> {
+        let path = path_of(dir, number);
+        let file = File::open(&path).map_err(|e| StoreError::io("open", &path, e))?;
+        let file = LogFile {
+            file: Arc::new(file),
+            bytes: 0,
+            live_bytes: 0,
+        };
+        self.inner.files.insert(number, file);
+        let mut reading: Option<Reading> = None;
+        let (mut upto, mut torn) = (0, false);
+        raw_scan::scan_file(&path, MAGIC, ENTRY_BYTES_MAX, &mut |offset, bytes| {
+            let entry = Entry::decode(bytes)?;
+            let length = entry.bytes();
+            let end = offset + length as u64;
+            if entry.kind == Kind::Begin {
+                self.begins(number, &entry, numbers);
+                upto = end;
+                return Some(length);
+            }
+            self.stamp_max = self.stamp_max.max(entry.stamp);
+            let mut commit = match reading.take() {
+                Some(commit) if commit.stamp == entry.stamp => commit,
+                other => {
+                    torn |= other.is_some_and(|cut| self.ends(number, cut, None));
+                    Reading {
+                        stamp: entry.stamp,
+                        entries: 0,
+                        batch: (entry.stamp > self.durable_stamp).then(Batch::new),
+                    }
+                }
+            };
+            if entry.kind == Kind::End {
+                let entries = entry.value.try_into().map_or(0, u32::from_be_bytes);
+                if self.ends(number, commit, Some(u64::from(entries))) {
+                    torn = true;
+                } else {
+                    upto = end;
+                }
+                return Some(length);
+            }
+            commit.entries += 1;
+            match (&mut commit.batch, entry.kind) {
+                (Some(batch), Kind::Row | Kind::OtherPut) => {
+                    batch.put(entry.key, entry.value);
+                }
+                (Some(batch), _) => {
+                    batch.delete(entry.key);
+                }
+                (None, Kind::Row) => {
+                    let place = Place {
+                        file: number,
+                        offset: u32::try_from(offset).unwrap_or(u32::MAX),
+                        bytes: length as u32,
+                    };
+                    self.inner.set(entry.key, Some(place));
+                }
+                (None, Kind::RowDeleted) => self.inner.set(entry.key, None),
+                (None, _) => {}
+            }
+            reading = Some(commit);
+            Some(length)
+        })?;
+        torn |= reading.is_some_and(|cut| self.ends(number, cut, None));
+        if torn {
+            // It must not count later, when the database's stamp is above it.
+            let cut = OpenOptions::new().write(true).open(&path);
+            cut.and_then(|file| {
+                file.set_len(upto)?;
+                file.sync_all()
+            })
+            .map_err(|e| StoreError::io("truncate", &path, e))?;
+        }
+        let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
+        if let Some(file) = self.inner.files.get_mut(&number) {
+            file.bytes = bytes;
+        }
+        Ok(upto)
+    }
+
+    /// A commit ends, with so many entries as it says itself, if that can be
+    /// read. Returns whether it is one that never came to its end.
+    fn ends(&mut self, number: u32, commit: Reading, entries: Option<u64>) -> bool {
+        if entries == Some(commit.entries) {
+            self.incomplete.remove(&commit.stamp);
+            self.redo.extend(commit.batch);
+            return false;
+        }
+        if commit.batch.is_some() {
+            return true;
+        }
+        let lost = entries.map_or(1, |entries| entries.saturating_sub(commit.entries).max(1));
+        self.incomplete.insert(commit.stamp, (number, lost));
+        false
+    }
+
+    /// A file says what was before it.
+    fn begins(&mut self, number: u32, entry: &Entry<'_>, numbers: &[u32]) {
+        let Some(before) = entry.value.get(8..16).and_then(number_at) else {
+            return;
+        };
+        let Some(length) = entry.value.get(16..24).and_then(number_at) else {
+            return;
+        };
+        let before = u32::try_from(before).unwrap_or(0);
+        if before > 0 && before < number && numbers.first().is_some_and(|first| *first <= before) {
+            self.reaches(before, length);
+        }
+    }
+
+    /// A file has to be there, with at least so many bytes.
+    fn reaches(&mut self, number: u32, length: u64) {
+        let what = match self.inner.files.get(&number) {
+            Some(file) if file.bytes >= length => return,
+            Some(file) => format!("it is {} bytes shorter than it was", length - file.bytes),
+            None => "it is gone".to_string(),
+        };
+        self.faults.push((number, what, 1));
+    }
+
+    /// Keeps the evidence; what there is to tell.
+    fn set_aside(&self, dir: &Path, quarantine: &Quarantine) -> Option<Damage> {
+        let (number, what, _) = self.faults.first()?;
+        let mut names: Vec<String> = Vec::new();
+        let mut seen = None;
+        for (number, _, _) in &self.faults {
+            if seen == Some(*number) || !self.inner.files.contains_key(number) {
+                continue;
+            }
+            seen = Some(*number);
+            match quarantine.link_file(&path_of(dir, *number), "rows") {
+                Ok(name) => names.push(name),
+                Err(error) => tracing::warn!(%error, "state: a damaged file could not be kept"),
+            }
+        }
+        Some(Damage {
+            reason: format!("{}: {what}", path_of(dir, *number).display()),
+            lost: self.faults.iter().map(|(_, _, lost)| lost).sum(),
+            quarantined: if names.is_empty() {
+                "nothing".to_string()
+            } else {
+                names.join(", ")
+            },
+        })
+    }
+}
+
+fn number_at(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
