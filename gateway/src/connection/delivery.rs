@@ -35,7 +35,8 @@ impl Shell {
                 }
                 (state.outgoing.next(window), state.outgoing.wanted())
             };
-            self.receipts_turn = true;
+            // With the window closed nobody's turn is over.
+            self.receipts_turn |= next.is_some();
             match next {
                 Some(Next::Deliver(queued)) => self.send(&seat, &queued, unix_ms),
                 Some(Next::Release(sequence)) => {
