@@ -1,6 +1,6 @@
 //! README's "Quick start by hand", as it stands there: its commands are taken
-//! from the file and run, with the real mosquitto_pub and kcat. Only ports and
-//! the directory come from the environment.
+//! from the file and run, with the real mosquitto_pub, mosquitto_sub and kcat.
+//! Only ports and the directory come from the environment.
 
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
@@ -63,8 +63,10 @@ impl Newcomer {
             listener.local_addr().unwrap().port()
         };
         let (mqtt, admin) = (free(), free());
-        // mosquitto_pub's own way to have another default port.
-        fs::write(there("xdg/mosquitto_pub"), format!("-p {mqtt}\n")).unwrap();
+        // Their own way to have another default port.
+        for client in ["mosquitto_pub", "mosquitto_sub"] {
+            fs::write(there("xdg").join(client), format!("-p {mqtt}\n")).unwrap();
+        }
         Self {
             mqtt: format!("127.0.0.1:{mqtt}"),
             admin: format!("127.0.0.1:{admin}"),
@@ -93,7 +95,7 @@ impl Newcomer {
         String::from_utf8_lossy(&ended.stdout).into_owned()
     }
 
-    /// Starts the gateway and waits for its line.
+    /// Starts what goes on running and waits for its line.
     fn serve(&self, command: &str) -> (Running, String) {
         let log = fs::File::options()
             .create(true)
@@ -135,12 +137,15 @@ fn the_quick_start_does_what_it_says() {
     let house = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let readme = fs::read_to_string(house.join("README.md")).unwrap();
     let blocks = commands(&readme, "Quick start by hand");
-    let (setup, by_hand) = (&blocks[0], &blocks[1]);
+    let (setup, by_hand, way_back) = (&blocks[0], &blocks[1], &blocks[2]);
     let run = &setup[1];
     assert!(setup[0].starts_with("make setup build"), "{setup:?}");
     assert!(run.starts_with("target/release/risiti run"), "{setup:?}");
     let [reading, payment, meters, records, status] = &by_hand[..] else {
         panic!("{by_hand:#?}");
+    };
+    let [settle, receipt, trace] = &way_back[..] else {
+        panic!("{way_back:#?}");
     };
 
     let newcomer = Newcomer::new(&house);
@@ -166,6 +171,15 @@ fn the_quick_start_does_what_it_says() {
         told.contains("records      2 taken, 2 acknowledged"),
         "{told}"
     );
+
+    // The receipt, to whoever has the terminal's id.
+    newcomer.run_until(trace, |told| told.contains("not settled yet"));
+    let (settlement, _) = newcomer.serve(settle.trim_end().strip_suffix('&').unwrap());
+    let taken = newcomer.run(receipt);
+    assert!(taken.starts_with("t/t1/receipts: "), "{taken}");
+    assert!(taken.ends_with("retained 0\n"), "{taken}");
+    newcomer.run_until(trace, |told| told.contains("acknowledged"));
+    drop(settlement);
 
     // The same sequence number: acknowledged (mosquitto_pub waits for it), and
     // once in Kafka.
