@@ -1,4 +1,5 @@
-//! Records that Kafka refused for good, kept with the reason.
+//! Records that Kafka refused for good, and messages of the receipts' topic that
+//! are no receipts, kept with the reason.
 //!
 //! Promises: durable before the forwarder passes the record; written twice it is
 //! one (the key is its position); bounded, and when full the forwarder waits.
@@ -8,7 +9,7 @@
 //!
 //! | part  | bytes                                                                |
 //! |-------|----------------------------------------------------------------------|
-//! | key   | `d/<journal id, first 8>-<position, 20 digits>`                      |
+//! | key   | `d/<journal id, first 8>-<position, 20 digits>`; of a message of the receipts' topic `d/r<partition, 7 digits>-<offset, 20 digits>` |
 //! | value | CBOR array: version 1, refused ms, cluster, route, Kafka topic, reason (text), position, journal id, received ms, client id, MQTT topic, identity (array: 0 \| 1, sequence, resend \| 2, packet id), properties, payload |
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use risiti_store::{Batch, Identity, NewRecord, Position, Record, State, StoreErr
 
 use crate::error::BridgeError;
 use crate::limits;
+use crate::receipts::RECEIPTS_ROUTE;
 
 const VERSION: u8 = 1;
 const FIELDS: u64 = 14;
@@ -114,6 +116,12 @@ impl DeadLetter {
     pub fn id(&self) -> String {
         let short = self.journal_id.get(..8).unwrap_or(&self.journal_id);
         format!("{short}-{}", self.record.position)
+    }
+
+    /// Whether it came from the topic of receipts, not out of a journal.
+    #[must_use]
+    pub fn is_receipt(&self) -> bool {
+        self.reason.route == RECEIPTS_ROUTE
     }
 
     /// What to append to the journal so that it is forwarded again. Its identity
@@ -366,8 +374,21 @@ impl DeadLetters {
         id: &str,
         append: impl FnOnce(NewRecord) -> Result<(), BridgeError>,
     ) -> Result<DeadLetter, BridgeError> {
+        self.requeue_by(id, |letter| append(letter.to_requeue()))
+    }
+
+    /// The same for a letter of any kind: `again` returns once what the letter
+    /// holds is durable where it belongs.
+    ///
+    /// # Errors
+    /// There is none of that id, `again` failed (it stays), or the disk's.
+    pub fn requeue_by(
+        &self,
+        id: &str,
+        again: impl FnOnce(&DeadLetter) -> Result<(), BridgeError>,
+    ) -> Result<DeadLetter, BridgeError> {
         let letter = self.show(id)?;
-        append(letter.to_requeue())?;
+        again(&letter)?;
         self.delete(id)?;
         Ok(letter)
     }

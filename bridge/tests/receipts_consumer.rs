@@ -176,6 +176,7 @@ fn a_dead_letter_that_is_a_receipt_after_all_can_be_requeued() {
     // As an upgrade would: what it holds can be read now.
     let mut letter = house.dead.list(None, 1).unwrap().remove(0);
     letter.record.record.payload = payload(9).into();
+    assert!(letter.is_receipt());
     house.outbox.requeue(&letter).unwrap();
     assert_eq!(sequences(&house, "t1"), [9]);
 }

@@ -218,9 +218,13 @@ async fn dead_requeue(
     Path(id): Path<String>,
 ) -> Result<Json<DeadLetterView>, Response> {
     let letter = blocking(move || {
-        let journal = view.journal.clone();
-        view.dead_letters
-            .requeue(&id, |record| append(&journal, record))
+        view.dead_letters.requeue_by(&id, |letter| {
+            if letter.is_receipt() {
+                view.outbox.requeue(letter)
+            } else {
+                append(&view.journal, letter.to_requeue())
+            }
+        })
     })
     .await?;
     tracing::info!(id = letter.id(), "dead letter requeued");

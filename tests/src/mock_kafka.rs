@@ -17,7 +17,13 @@ use crate::upward::{RAW, RECORDS};
 /// It could not start.
 pub fn start() -> io::Result<EmbeddedCluster> {
     let cluster = EmbeddedCluster::start().map_err(io::Error::other)?;
-    for (topic, partitions) in [("risiti.positions", 1), (RECORDS, 3), (RAW, 3)] {
+    for (topic, partitions) in [
+        ("risiti.positions", 1),
+        (RECORDS, 3),
+        (RAW, 3),
+        ("risiti.receipts", 3),
+        ("risiti.deliveries", 3),
+    ] {
         cluster
             .create_topic(topic, partitions)
             .map_err(io::Error::other)?;
