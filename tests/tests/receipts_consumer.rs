@@ -17,7 +17,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use risiti_bridge::receipts::{Delivered, ReceiptsFault};
 use risiti_tests::gateway_process::{GatewayProcess, KillAt, ProcessSwitches};
+use risiti_tests::mock_kafka;
 use risiti_tests::real_kafka::RealKafka;
+use risiti_tests::risiti_command::{output, risiti};
 use risiti_tests::upward::{self, Upward};
 use risiti_tests::wire_client::{Connect, Packet, Value, Wire, property};
 use risiti_wire::{Currency, Lines, Receipt, Status};
@@ -332,4 +334,58 @@ fn partitions_that_are_added_are_read_from_their_beginning() {
     let partitions: BTreeSet<i32> = spread.iter().map(|message| message.partition).collect();
     assert!(partitions.len() > 1, "{partitions:?}");
     wait_waiting(&gateway, 10, 10);
+}
+
+/// Runs `risiti …` against this gateway: whether it succeeded, and what it says.
+fn ask(gateway: &GatewayProcess, args: &[&str]) -> (bool, String) {
+    let admin = gateway.admin_addr().unwrap().to_string();
+    let mut command = risiti(args);
+    command.args(["--admin", &admin]);
+    let ended = output(&mut command, PATIENCE).unwrap();
+    let said = [ended.stdout, ended.stderr].concat();
+    (ended.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn a_message_that_is_no_receipt_is_found_by_the_operator_and_holds_nobody_up() {
+    let kafka = mock_kafka::start().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = mock_kafka::config(&kafka);
+    let gateway =
+        GatewayProcess::start(&config, dir.path(), ProcessSwitches::default(), None).unwrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap())
+        .create()
+        .unwrap();
+    let send = |key: &str, value: &[u8]| {
+        let record = BaseRecord::to(RECEIPTS)
+            .partition(2)
+            .key(key)
+            .payload(value);
+        producer.send(record).map_err(|(e, _)| e).unwrap();
+        producer.flush(PATIENCE).unwrap();
+    };
+    send("t1", &payload(1));
+    send("t1", b"{\"status\": \"paid\"}");
+    send("t1", &payload(2));
+    wait_waiting(&gateway, 2, 2);
+    let (_, listed) = ask(&gateway, &["dead", "list"]);
+    assert!(listed.contains("r0000002-1"), "{listed}");
+    assert!(listed.contains("no receipt of the wire format"), "{listed}");
+    let (_, shown) = ask(&gateway, &["dead", "show", "r0000002-1"]);
+    assert!(shown.contains("risiti.receipts"), "{shown}");
+    let (done, said) = ask(&gateway, &["dead", "requeue", "r0000002-1"]);
+    assert!(!done && said.contains("after an upgrade"), "{said}");
+    let (done, said) = ask(&gateway, &["dead", "drop", "r0000002-1"]);
+    assert!(done, "{said}");
+    let (_, metrics) = gateway.get("/metrics").unwrap();
+    for line in [
+        "risiti_receipts_waiting 2",
+        "risiti_receipts_waiting_unknown 2",
+        "risiti_receipts_stored_total 2",
+        "risiti_receipts_dead_total 1",
+        "risiti_dead_letters 0",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
+    }
 }
