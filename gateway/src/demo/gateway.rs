@@ -2,10 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
-
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::ChildStdout;
+use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::process::Process;
@@ -17,8 +14,6 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// The gateway's process, up or not.
 pub struct Gateway {
     process: Process,
-    // Open for as long as the gateway may write to it.
-    stdout: Option<Lines<BufReader<ChildStdout>>>,
     mqtt: SocketAddr,
     admin: String,
 }
@@ -28,7 +23,6 @@ impl Gateway {
     pub async fn start(dir: &Path) -> Result<Self, Failure> {
         let mut gateway = Self {
             process: Process::new("run", dir),
-            stdout: None,
             mqtt: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: String::new(),
         };
@@ -38,14 +32,8 @@ impl Gateway {
 
     /// Starts it, after a cut too.
     pub async fn start_again(&mut self) -> Result<(), Failure> {
-        let stdout = self.process.start_piped()?;
-        let log = self.process.log_path();
-        let mut lines = BufReader::new(stdout).lines();
-        let line = tokio::time::timeout(START_MAX, lines.next_line())
-            .await
-            .map_err(|_| format!("the gateway does not start; see {}", log.display()))??
-            .ok_or_else(|| format!("the gateway ended at once; see {}", log.display()))?;
-        self.stdout = Some(lines);
+        self.process.start()?;
+        let line = self.process.says(START_MAX).await?;
         (self.mqtt, self.admin) =
             addresses(&line).ok_or_else(|| format!("the gateway said {line:?}"))?;
         Ok(())
@@ -98,6 +86,21 @@ impl Gateway {
     pub async fn backlog(&self) -> Option<u64> {
         let status = self.status().await?;
         Some(status.clusters.iter().map(|c| c.backlog).sum())
+    }
+
+    /// Waits until it has found its place in Kafka.
+    pub async fn reaches_kafka(&self) -> Result<(), Failure> {
+        let until = Instant::now() + START_MAX;
+        while Instant::now() < until {
+            if let Some(status) = self.status().await
+                && status.clusters.iter().all(|c| c.state == "CaughtUp")
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let log = self.process.log_path();
+        Err(format!("the gateway does not reach Kafka; see {}", log.display()).into())
     }
 
     /// Stops it in order.

@@ -60,6 +60,8 @@ const PARTITIONS: u16 = 6;
 const WINDOW: usize = 16;
 /// How long the gateway stays without power.
 const GATEWAY_DARK: Duration = Duration::from_millis(1500);
+/// How long settlement may take to join its group, on a Kafka that has just begun.
+const SETTLEMENT_START_MAX: Duration = Duration::from_secs(60);
 /// How long settlement stays away.
 const SETTLEMENT_AWAY: Duration = Duration::from_secs(1);
 /// A village's hours in fast motion.
@@ -168,6 +170,9 @@ impl Cast {
         let gateway = Gateway::start(dir).await?;
         let mut settlement = Process::new("settle", dir);
         settlement.start()?;
+        // Its line comes once it has records to settle.
+        settlement.says(SETTLEMENT_START_MAX).await?;
+        gateway.reaches_kafka().await?;
         let reader = Reader::start(bootstrap, topics)?;
         let mut links = Vec::new();
         let mut specs = Vec::new();

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::Failure;
@@ -13,6 +15,8 @@ pub struct Process {
     command: &'static str,
     dir: PathBuf,
     child: Option<Child>,
+    // Open for as long as it may write to it.
+    lines: Option<Lines<BufReader<ChildStdout>>>,
     kills: u32,
 }
 
@@ -23,35 +27,49 @@ impl Process {
             command,
             dir: dir.to_owned(),
             child: None,
+            lines: None,
             kills: 0,
         }
     }
 
-    /// Starts it. What it says goes to its log.
+    /// Starts it.
     pub fn start(&mut self) -> Result<(), Failure> {
-        let log = self.log()?;
-        self.spawn(log.into()).map(drop)
-    }
-
-    /// The same, and gives its standard output, to be kept open.
-    pub fn start_piped(&mut self) -> Result<ChildStdout, Failure> {
-        let stdout = self.spawn(Stdio::piped())?;
-        Ok(stdout.ok_or("no standard output")?)
-    }
-
-    fn spawn(&mut self, stdout: Stdio) -> Result<Option<ChildStdout>, Failure> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(self.command)
             .arg("--config")
             .arg(self.dir.join("risiti.toml"))
             .stdin(Stdio::null())
-            .stdout(stdout)
+            .stdout(Stdio::piped())
             .stderr(self.log()?)
             .kill_on_drop(true)
             .spawn()?;
-        let stdout = child.stdout.take();
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        self.lines = Some(BufReader::new(stdout).lines());
         self.child = Some(child);
-        Ok(stdout)
+        Ok(())
+    }
+
+    /// The next line that it says.
+    pub async fn says(&mut self, within: Duration) -> Result<String, Failure> {
+        let lines = self.lines.as_mut().ok_or("it does not run")?;
+        let log = self.dir.join(format!("{}.log", self.command));
+        let line = tokio::time::timeout(within, lines.next_line())
+            .await
+            .map_err(|_| {
+                format!(
+                    "risiti {} does not start; see {}",
+                    self.command,
+                    log.display()
+                )
+            })??
+            .ok_or_else(|| {
+                format!(
+                    "risiti {} ended at once; see {}",
+                    self.command,
+                    log.display()
+                )
+            })?;
+        Ok(line)
     }
 
     fn log(&self) -> Result<File, Failure> {
