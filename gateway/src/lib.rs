@@ -20,6 +20,7 @@ pub mod receipts;
 pub mod retained;
 pub mod rows;
 pub mod session;
+mod start;
 pub mod status;
 pub mod subscriptions;
 pub mod trace;

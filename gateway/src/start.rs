@@ -1,0 +1,174 @@
+//! The parts of a start: each opens one thing, and says what to do if it can't.
+//!
+//! The order in which they are called is `gateway.rs`'s.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use risiti_bridge::receipts::{ConsumerSetup, ReceiptsConsumer, ReceiptsHandle};
+use risiti_bridge::trace::TraceLog;
+use risiti_bridge::{DeadLetters, EmbeddedCluster, Outbox};
+use risiti_config::{Bootstrap, Config, DEFAULT_CLUSTER};
+use risiti_store::{Journal, OpenReport, RecordSource, State, StoreError, StoreOptions};
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::gateway::{StartError, Switches};
+use crate::listener;
+
+/// An address that is ours, but nobody can connect yet.
+pub(crate) struct Reserved {
+    socket: TcpSocket,
+    addr: SocketAddr,
+    key: &'static str,
+}
+
+pub(crate) fn reserve(addr: SocketAddr, key: &'static str) -> Result<Reserved, StartError> {
+    let socket =
+        listener::reserve(addr).map_err(|source| StartError::Listen { addr, key, source })?;
+    Ok(Reserved { socket, addr, key })
+}
+
+impl Reserved {
+    /// Lets clients connect.
+    pub(crate) fn listen(self) -> Result<TcpListener, StartError> {
+        let Self { socket, addr, key } = self;
+        listener::listen(socket).map_err(|source| StartError::Listen { addr, key, source })
+    }
+}
+
+pub(crate) type OpenStore = (Arc<State>, Arc<Journal>, Vec<OpenReport>);
+
+pub(crate) fn open_store(options: &StoreOptions) -> Result<OpenStore, StoreError> {
+    let (state, state_report) = State::open(options)?;
+    let (journal, journal_report) = Journal::open(options, state.clone())?;
+    Ok((state, journal, vec![state_report, journal_report]))
+}
+
+pub(crate) fn lock_data_dir(config: &Config) -> Result<File, StartError> {
+    let path = &config.gateway.data_dir;
+    let refused = |source| StartError::DataDir {
+        path: path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(path).map_err(refused)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join("lock"))
+        .map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse { path: path.clone() }),
+        Err(TryLockError::Error(source)) => Err(refused(source)),
+    }
+}
+
+pub(crate) fn store_options(config: &Config, switches: &Switches) -> StoreOptions {
+    let store = &config.store;
+    StoreOptions {
+        generation_bytes: store.generation_bytes.bytes(),
+        // The recorder's files are counted whole, whether they are there or not.
+        budget_bytes: store.budget_bytes.bytes() - config.trace.bytes_max.bytes(),
+        receipts_reserve_bytes: store.receipts_reserve_bytes.bytes(),
+        free_bytes_min: store.free_bytes_min.bytes(),
+        ballast_bytes: store.ballast_bytes.bytes(),
+        keep_forwarded_bytes: store.keep_forwarded_bytes.bytes(),
+        consumers: config
+            .all_clusters()
+            .map(|(name, _)| name.to_owned())
+            .collect(),
+        dedup: !switches.without_dedup,
+        ..StoreOptions::new(config.gateway.data_dir.join("store"))
+    }
+}
+
+/// Opens the recorder; without it the gateway runs as well.
+pub(crate) fn open_trace(config: &Config) -> Arc<TraceLog> {
+    let dir = config.gateway.data_dir.join("trace");
+    TraceLog::open(&dir, config.trace.bytes_max.bytes()).unwrap_or_else(|error| {
+        tracing::error!(%error, dir = %dir.display(), "the steps of payments are not recorded, `risiti trace` has no answers; make the directory writable and restart");
+        TraceLog::disabled()
+    })
+}
+
+/// Starts what brings receipts, unless it is switched off.
+pub(crate) fn start_receipts(
+    config: &Config,
+    embedded: &Option<Arc<EmbeddedCluster>>,
+    journal: &Arc<Journal>,
+    outbox: &Arc<Outbox>,
+    dead_letters: &Arc<DeadLetters>,
+) -> Result<Option<ReceiptsHandle>, StartError> {
+    let receipts = &config.receipts;
+    let Some(cluster) = config
+        .cluster(&receipts.cluster)
+        .filter(|_| receipts.enabled)
+    else {
+        return Ok(None);
+    };
+    let setup = ConsumerSetup {
+        cluster: cluster.clone(),
+        cluster_name: receipts.cluster.clone(),
+        gateway_id: config.gateway.id.clone(),
+        journal_id: journal.journal_id().to_owned(),
+        embedded: embedded
+            .clone()
+            .filter(|_| cluster.bootstrap == Bootstrap::Embedded),
+        topic: receipts.topic.clone(),
+        deliveries_topic: receipts.deliveries_topic.clone(),
+        outbox: outbox.clone(),
+        dead: dead_letters.clone(),
+    };
+    let handle = ReceiptsConsumer::start(setup).map_err(StartError::Thread)?;
+    Ok(Some(handle))
+}
+
+/// Starts the embedded cluster if any cluster is it, with the topics of its
+/// routes, and leaves its address beside the data.
+pub(crate) fn start_embedded(config: &Config) -> Result<Option<Arc<EmbeddedCluster>>, StartError> {
+    let partitions: BTreeMap<_, _> = config
+        .all_clusters()
+        .filter(|(_, cluster)| cluster.bootstrap == Bootstrap::Embedded)
+        .map(|(name, cluster)| (name, cluster.partitions))
+        .collect();
+    if partitions.is_empty() {
+        return Ok(None);
+    }
+    let embedded = EmbeddedCluster::start()?;
+    for route in &config.routes {
+        if let Some(partitions) = partitions.get(route.cluster.as_str()) {
+            embedded.create_topic(&route.topic, *partitions)?;
+        }
+    }
+    let receipts = &config.receipts;
+    if let Some(partitions) = partitions.get(receipts.cluster.as_str()) {
+        embedded.create_topic(&receipts.topic, *partitions)?;
+        embedded.create_topic(&receipts.deliveries_topic, *partitions)?;
+    }
+    // Settlement is a process of its own, but nobody else can create them here.
+    let settlement = &config.settlement;
+    if let Some(partitions) = partitions.get(settlement.cluster.as_str()) {
+        for (topic, partitions) in
+            risiti_bridge::settlement::topics::needed(settlement, *partitions)
+        {
+            embedded.create_topic(topic, partitions)?;
+        }
+    }
+    let path = config.gateway.data_dir.join("embedded-kafka");
+    std::fs::write(&path, format!("{}\n", embedded.bootstrap())).map_err(|source| {
+        StartError::DataDir {
+            path: path.clone(),
+            source,
+        }
+    })?;
+    tracing::warn!(
+        bootstrap = embedded.bootstrap(),
+        cluster = DEFAULT_CLUSTER,
+        "embedded Kafka: {}",
+        risiti_bridge::embedded::LIMITS
+    );
+    Ok(Some(Arc::new(embedded)))
+}
