@@ -96,14 +96,15 @@ fn what_is_withheld_at_close_was_never_promised() {
 }
 
 #[test]
-fn once_the_reserve_is_spent_too_receipts_are_refused() {
+fn once_the_reserve_is_spent_too_receipts_are_refused_until_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&StoreOptions {
         receipts_reserve_bytes: 7_000_000,
         budget_bytes: 16_000_000,
         ..options(dir.path())
     });
-    let rows = |n: u64| (n * 100..(n + 1) * 100).map(|row| format!("o{row:08}"));
+    let row = |n: u64| [&b"orterminal\0"[..], &n.to_be_bytes()].concat();
+    let rows = |n: u64| (n * 100..(n + 1) * 100).map(row);
     let mut groups = 0;
     while store.state.receipts_refused().is_none() {
         let mut batch = Batch::new();
@@ -122,6 +123,17 @@ fn once_the_reserve_is_spent_too_receipts_are_refused() {
     );
     let used = store.journal.health().used_bytes;
     assert!(used <= 16_000_000, "{used}");
+    // What waits is acknowledged: a deletion is never refused.
+    for group in 0..groups {
+        let mut batch = Batch::new();
+        for key in rows(group) {
+            batch.delete(key);
+        }
+        store.state.commit(batch).unwrap();
+    }
+    eventually("receipts are taken again", || {
+        store.state.receipts_refused().is_none()
+    });
 }
 
 #[test]

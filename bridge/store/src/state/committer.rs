@@ -208,7 +208,9 @@ impl Committer {
                     numbered |= keys.any(|key| log::is_numbered(key));
                 }
                 Work::DropRow { key } => {
-                    if matches!(rows.get(key), Err(StoreError::Damaged { .. })) {
+                    // Several readers may have met it.
+                    let told = log_group.touches(key);
+                    if !told && matches!(rows.get(key), Err(StoreError::Damaged { .. })) {
                         damaged.push(rows.raw(key).unwrap_or_default());
                         log_group.row(key, None);
                     }

@@ -26,7 +26,7 @@ use super::envelope::{
     ENTRY, ENVELOPE_BYTES_MAX, Envelope, Head, Kind, LAST_STAMP_KEY, LIFE_SHIFT, LOG_END_KEY,
     MAGIC, PIECE, piece_key,
 };
-use super::log::{self, Group};
+use super::log;
 use super::read::{Assembled, assemble};
 use super::seal;
 use super::{OpenReport, Queue, Shared, StateHealth};
@@ -109,14 +109,16 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
     let mut writes = Writes::default();
     if !rows.redo.is_empty() {
         // In one step with the new stamp: with that, the old ones are done.
-        let mut group = Group::new(stamp);
         for batch in &rows.redo {
-            group.add(batch);
             writes.add(batch, &database)?;
         }
-        let appended = rows.writer.append(&rows.log, group, &database_options)?;
-        writes.log_end(appended.end());
-        rows.writer.publish(&rows.log, &appended);
+        let log_end = match rows.redo(stamp, &database_options) {
+            Err(error) if error.is_full() && disk.drop_ballast() => {
+                rows.redo(stamp, &database_options)?
+            }
+            redone => redone?,
+        };
+        writes.log_end(log_end);
     }
     writes.apply(&database, stamp, last_stamp)?;
     database.sync()?;

@@ -275,11 +275,11 @@ fn check_appends(journal: &Journal, found: &Found) -> Result<BTreeMap<u64, (usiz
 /// The version of each key, if both its halves are at one that may be there:
 /// the last that was told, or the one that was under way.
 fn check_state(state: &State, told: &Told) -> Result<Vec<u64>, String> {
-    let listed: BTreeMap<Vec<u8>, Vec<u8>> = state
-        .scan(b"pair/", None, 1_000)
-        .map_err(|e| format!("UNREADABLE state: {e}"))?
-        .into_iter()
-        .collect();
+    let mut listed: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    for prefix in [&b"pair/"[..], b"or"] {
+        let page = state.scan(prefix, None, 1_000);
+        listed.extend(page.map_err(|e| format!("UNREADABLE state: {e}"))?);
+    }
     let mut versions = Vec::new();
     for key in 0..KEYS {
         let last = told.state.get(&key).copied().unwrap_or(0);

@@ -142,7 +142,18 @@ pub fn value(key: usize, version: u64) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// The two names of a key.
+/// The two names of a key, which change together. Of every three keys one has
+/// ordinary names, one an ordinary and a numbered one, and one two numbered ones:
+/// those lie in different files.
 pub fn names(key: usize) -> [Vec<u8>; 2] {
-    ["a", "b"].map(|half| format!("pair/{key}/{half}").into_bytes())
+    let ordinary = |half| format!("pair/{half}/{key}").into_bytes();
+    let numbered = |half: &str| {
+        let number = (key as u64 / 3).to_be_bytes();
+        [b"or", half.as_bytes(), &[0], &number[..]].concat()
+    };
+    match key % 3 {
+        0 => [ordinary("left"), ordinary("right")],
+        1 => [ordinary("left"), numbered("mixed")],
+        _ => [numbered("left"), numbered("right")],
+    }
 }

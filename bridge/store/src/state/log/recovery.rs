@@ -3,7 +3,8 @@
 //!
 //! What the database knows to be committed (its stamp) is taken as far as it can
 //! be read. Of what is newer only whole commits count, and those are committed
-//! anew: nobody knows whether a sync has ever covered them.
+//! anew, in a new file, and cut off here: nobody knows whether a sync has ever
+//! covered them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -12,13 +13,14 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::database::DatabaseOptions;
 use crate::quarantine::Quarantine;
 use crate::state::Batch;
 use crate::{StoreError, files, raw_scan};
 
 use super::entry::{ENTRY_BYTES_MAX, Entry, Kind, MAGIC};
 use super::index::{Index, Place};
-use super::{Inner, LogFile, LogWriter, Result, RowLog, path_of};
+use super::{Group, Inner, LogFile, LogWriter, Result, RowLog, path_of};
 
 /// What was found.
 pub(in crate::state) struct Opened {
@@ -26,6 +28,8 @@ pub(in crate::state) struct Opened {
     pub(in crate::state) writer: LogWriter,
     /// Whole commits that the database has not heard of, in order.
     pub(in crate::state) redo: Vec<Batch>,
+    /// Files that such commits end, and what comes before those.
+    redone_in: Vec<(u32, u64)>,
     /// The greatest stamp in it.
     pub(in crate::state) stamp_max: u64,
     pub(in crate::state) damage: Option<Damage>,
@@ -65,6 +69,7 @@ pub(in crate::state) fn open(
         },
         incomplete: HashMap::new(),
         redo: Vec::new(),
+        redone_in: Vec::new(),
         stamp_max: 0,
         faults: Vec::new(),
     };
@@ -91,9 +96,43 @@ pub(in crate::state) fn open(
         },
         writer: LogWriter::new(next_number, last, file_bytes, evacuate_upto),
         redo: scan.redo,
+        redone_in: scan.redone_in,
         stamp_max: scan.stamp_max,
         damage,
     })
+}
+
+impl Opened {
+    /// Commits anew, with `stamp`, what the database has not heard of; it has to
+    /// hear of it in one step with that stamp. Returns how far the log reaches.
+    pub(in crate::state) fn redo(
+        &mut self,
+        stamp: u64,
+        options: &DatabaseOptions,
+    ) -> Result<(u32, u64)> {
+        let mut group = Group::new(stamp);
+        for batch in &self.redo {
+            group.add(batch);
+        }
+        let appended = self.writer.append(&self.log, group, options)?;
+        self.writer.publish(&self.log, &appended);
+        for (number, length) in &self.redone_in {
+            cut(&path_of(&self.log.dir, *number), *length)?;
+            if let Some(file) = self.log.inner.write().files.get_mut(number) {
+                file.bytes = *length;
+            }
+        }
+        Ok(appended.end())
+    }
+}
+
+fn cut(path: &Path, length: u64) -> Result<()> {
+    let file = OpenOptions::new().write(true).open(path);
+    file.and_then(|file| {
+        file.set_len(length)?;
+        file.sync_all()
+    })
+    .map_err(|e| StoreError::io("truncate", path, e))
 }
 
 fn number_of(path: &Path) -> Option<u32> {
@@ -111,6 +150,7 @@ struct Scan {
     /// has it whole.
     incomplete: HashMap<u64, (u32, u64)>,
     redo: Vec<Batch>,
+    redone_in: Vec<(u32, u64)>,
     stamp_max: u64,
     /// In which file, what, and how many entries it cost.
     faults: Vec<(u32, String, u64)>,
@@ -125,7 +165,7 @@ struct Reading {
 }
 
 impl Scan {
-    /// Takes in one file; how far its commits go.
+    /// Takes in one file; how far the commits go that the database knows of.
     fn file(&mut self, dir: &Path, number: u32, numbers: &[u32]) -> Result<u64> {
         let path = path_of(dir, number);
         let file = File::open(&path).map_err(|e| StoreError::io("open", &path, e))?;
@@ -136,14 +176,14 @@ impl Scan {
         };
         self.inner.files.insert(number, file);
         let mut reading: Option<Reading> = None;
-        let (mut upto, mut torn) = (0, false);
+        let (mut upto, mut known_upto, mut torn) = (0, 0, false);
         raw_scan::scan_file(&path, MAGIC, ENTRY_BYTES_MAX, &mut |offset, bytes| {
             let entry = Entry::decode(bytes)?;
             let length = entry.bytes();
             let end = offset + length as u64;
             if entry.kind == Kind::Begin {
                 self.begins(number, &entry, numbers);
-                upto = end;
+                (upto, known_upto) = (end, end);
                 return Some(length);
             }
             self.stamp_max = self.stamp_max.max(entry.stamp);
@@ -160,10 +200,12 @@ impl Scan {
             };
             if entry.kind == Kind::End {
                 let entries = entry.value.try_into().map_or(0, u32::from_be_bytes);
+                let known = commit.batch.is_none();
                 if self.ends(number, commit, Some(u64::from(entries))) {
                     torn = true;
                 } else {
                     upto = end;
+                    known_upto = if known { end } else { known_upto };
                 }
                 return Some(length);
             }
@@ -192,18 +234,16 @@ impl Scan {
         torn |= reading.is_some_and(|cut| self.ends(number, cut, None));
         if torn {
             // It must not count later, when the database's stamp is above it.
-            let cut = OpenOptions::new().write(true).open(&path);
-            cut.and_then(|file| {
-                file.set_len(upto)?;
-                file.sync_all()
-            })
-            .map_err(|e| StoreError::io("truncate", &path, e))?;
+            cut(&path, upto)?;
+        }
+        if upto > known_upto {
+            self.redone_in.push((number, known_upto));
         }
         let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
         if let Some(file) = self.inner.files.get_mut(&number) {
             file.bytes = bytes;
         }
-        Ok(upto)
+        Ok(known_upto)
     }
 
     /// A commit ends, with so many entries as it says itself, if that can be

@@ -77,6 +77,11 @@ impl Group {
         self.changes.is_empty()
     }
 
+    /// Whether a numbered row is in it.
+    pub(in crate::state) fn touches(&self, key: &[u8]) -> bool {
+        self.changes.iter().any(|(changed, _)| changed == key)
+    }
+
     fn push(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
         let entry = Entry {
             kind,
@@ -177,7 +182,10 @@ impl LogWriter {
         if let Err(error) = written {
             if log.inner.read().files.contains_key(&current.number) {
                 // What stays behind is recognised all the same.
-                let _ = current.file.set_len(current.end);
+                let _ = current
+                    .file
+                    .set_len(current.end)
+                    .and_then(|()| current.file.sync_all());
             } else {
                 let _ = fs::remove_file(&path);
             }
