@@ -223,3 +223,7 @@ pub const FETCH_WAIT_MS: &str = "100";
 
 /// The same of the embedded cluster, which answers only then.
 pub const FETCH_WAIT_EMBEDDED_MS: &str = "5";
+
+/// Shortest time between two lines about records that were not settled, and
+/// between two counts of what settlement remembers.
+pub const SETTLEMENT_TELL: Duration = Duration::from_secs(1);

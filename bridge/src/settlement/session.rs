@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
@@ -18,7 +18,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::Producer as _;
 
 use super::clients::{self, Assignments, Change, Consumer, Deliveries, Producer};
-use super::core::{Core, Input, Settings, Verdict};
+use super::core::{Core, Decision, Input, Settings, Verdict};
 use super::error::SettlementError;
 use super::messages::{Envelope, Message};
 use super::metrics::SettlementMetrics;
@@ -111,6 +111,10 @@ pub(super) struct Session<'a> {
     pub(super) forgets_offsets: bool,
     /// For each partition, the next offset that the group had when it was taken.
     begun_at: BTreeMap<i32, i64>,
+    /// When the log last told of a record that was not settled.
+    told_at: Option<Instant>,
+    /// When the sizes were last counted, which takes a look at every terminal.
+    sizes_at: Instant,
 }
 
 impl<'a> Session<'a> {
@@ -173,6 +177,8 @@ impl<'a> Session<'a> {
             },
             forgets_offsets: cluster_id.is_some_and(|id| embedded::is_embedded(&id)),
             begun_at: BTreeMap::new(),
+            told_at: None,
+            sizes_at: Instant::now(),
         })
     }
 
@@ -181,6 +187,9 @@ impl<'a> Session<'a> {
         let mut pauses = Backoff::new();
         while !self.control.stopping() {
             self.gather()?;
+            if self.sizes_at.elapsed() > limits::SETTLEMENT_TELL {
+                self.publish_sizes();
+            }
             if self.pending.is_empty() {
                 continue;
             }
@@ -253,17 +262,11 @@ impl<'a> Session<'a> {
                 "a record comes that the group had passed: was its topic deleted and made anew? settled by what is remembered"
             );
         }
-        match &decision.verdict {
-            Verdict::Conflict | Verdict::TooOld | Verdict::Foreign(_) => tracing::warn!(
-                terminal = decision.terminal,
-                sequence = decision.sequence,
-                partition = input.partition,
-                offset = input.offset,
-                verdict = ?decision.verdict,
-                "not settled, see {}",
-                self.setup.settings.rejected_topic
-            ),
-            _ => {}
+        if matches!(
+            decision.verdict,
+            Verdict::Conflict | Verdict::TooOld | Verdict::Foreign(_)
+        ) {
+            self.tell_not_settled(&input, &decision);
         }
         self.pending.push(Decided {
             partition: input.partition,
@@ -271,6 +274,27 @@ impl<'a> Session<'a> {
             messages: self.envelope.messages(&input, &decision),
             verdict: decision.verdict,
         });
+    }
+
+    /// One line a second at most: rubbish can come fast, and all of it stands in the
+    /// rejected topic and is counted.
+    fn tell_not_settled(&mut self, input: &Input<'_>, decision: &Decision) {
+        if self
+            .told_at
+            .is_some_and(|at| at.elapsed() < limits::SETTLEMENT_TELL)
+        {
+            return;
+        }
+        self.told_at = Some(Instant::now());
+        tracing::warn!(
+            terminal = decision.terminal,
+            sequence = decision.sequence,
+            partition = input.partition,
+            offset = input.offset,
+            verdict = ?decision.verdict,
+            "not settled, see {}",
+            self.setup.settings.rejected_topic
+        );
     }
 
     fn change(&mut self, change: Change) -> Result<(), End> {
@@ -416,7 +440,8 @@ impl<'a> Session<'a> {
         self.control.settled();
     }
 
-    fn publish_sizes(&self) {
+    fn publish_sizes(&mut self) {
+        self.sizes_at = Instant::now();
         let (partitions, terminals, numbers) = self.core.sizes();
         let metrics = &self.setup.metrics;
         for (gauge, size) in [

@@ -41,12 +41,17 @@ pub async fn listen(
     Ok(address)
 }
 
-fn page(metrics: Arc<SettlementMetrics>) -> Response {
+fn text_of(metrics: Arc<SettlementMetrics>) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("risiti_settlement");
     registry.register_collector(Box::new(Page(metrics)));
     let mut out = String::new();
-    match text::encode(&mut out, &registry) {
-        Ok(()) => (
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+fn page(metrics: Arc<SettlementMetrics>) -> Response {
+    match text_of(metrics) {
+        Ok(out) => (
             [(
                 header::CONTENT_TYPE,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -106,5 +111,25 @@ impl Collector for Page {
             gauge.encode(encoder)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_on_the_page_with_its_value() {
+        let metrics = Arc::new(SettlementMetrics::default());
+        metrics.accepted.store(7, Ordering::Relaxed);
+        metrics.numbers.store(9, Ordering::Relaxed);
+        let page = text_of(metrics).unwrap();
+        for line in [
+            "risiti_settlement_accepted_total 7",
+            "risiti_settlement_conflicts_total 0",
+            "risiti_settlement_numbers 9",
+        ] {
+            assert!(page.contains(line), "{line} in {page}");
+        }
     }
 }
