@@ -129,7 +129,8 @@ async fn play(settings: &Settings) -> Result<Verdict, Failure> {
     };
     let dir = std::env::temp_dir().join(format!("risiti-demo-{run}"));
     std::fs::create_dir_all(&dir)?;
-    let configuration = topics.configuration(&run, &dir, &bootstrap, PARTITIONS);
+    let configuration =
+        topics.configuration(&run, &dir, &bootstrap, PARTITIONS, embedded.is_some());
     std::fs::write(dir.join("risiti.toml"), configuration)?;
     println!(
         "Kafka on {bootstrap}, topics *.demo-{run}; data in {}",

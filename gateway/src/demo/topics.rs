@@ -48,8 +48,22 @@ impl Topics {
         ]
     }
 
-    /// One file for the gateway and settlement.
-    pub fn configuration(&self, run: &str, dir: &Path, bootstrap: &str, partitions: u16) -> String {
+    /// One file for the gateway and settlement. `embedded`: for a Kafka that
+    /// does not know a member of a group that comes back: it waits until the
+    /// one before it has timed out.
+    pub fn configuration(
+        &self,
+        run: &str,
+        dir: &Path,
+        bootstrap: &str,
+        partitions: u16,
+        embedded: bool,
+    ) -> String {
+        let session_timeout = if embedded {
+            "session_timeout_ms = 4000\n"
+        } else {
+            ""
+        };
         format!(
             "[gateway]\nid = \"demo-{run}\"\ndata_dir = {data:?}\n\n\
              [mqtt]\nlisten = \"127.0.0.1:0\"\n\n\
@@ -60,7 +74,7 @@ impl Topics {
              [settlement]\ninstance = \"demo-{run}\"\ngroup = \"risiti.settlement.demo-{run}\"\n\
              records_topic = \"{records}\"\nreceipts_topic = \"{receipts}\"\n\
              transactions_topic = \"{transactions}\"\nrejected_topic = \"{rejected}\"\n\
-             changelog_topic = \"{changelog}\"\n\n\
+             changelog_topic = \"{changelog}\"\n{session_timeout}\n\
              [[routes]]\nname = \"records\"\nfilter = \"t/+/records\"\ntopic = \"{records}\"\n",
             data = dir.join("data"),
             records = self.records,
