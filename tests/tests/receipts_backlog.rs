@@ -1,0 +1,188 @@
+//! A million receipts wait for ten thousand terminals that are away: neither the
+//! gateway's memory nor its start grows with them, and who comes gets theirs.
+
+#![allow(clippy::unwrap_used)] // a test that can't go on has failed
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use risiti_bridge::limits::COMMITS_UNDER_WAY;
+use risiti_bridge::receipts::{Outbox, OutboxSetup, Poll, ReceiptsOptions, Received};
+use risiti_bridge::{EmbeddedCluster, TraceLog};
+use risiti_config::Terminals;
+use risiti_store::{Batch, Journal, State, StoreOptions};
+use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
+use risiti_tests::mock_kafka;
+use risiti_tests::wire_client::{Connect, PATIENCE, Value, Wire, property};
+
+const TERMINALS: u64 = 10_000;
+const RECEIPTS_EACH: u64 = 100;
+const RECEIPTS: u64 = TERMINALS * RECEIPTS_EACH;
+
+/// What a box can spare.
+const MEMORY_BYTES_MAX: u64 = 200 << 20;
+
+/// As long as a receipt with some lines on it.
+const PAYLOAD_BYTES: usize = 160;
+
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib * 1024
+}
+
+/// Stores them as the consumer does: in the order of Kafka, which is by time and
+/// not by terminal. By how much memory grew.
+fn fill(dir: &Path) -> u64 {
+    let options = StoreOptions::new(dir);
+    let (state, _) = State::open(&options).unwrap();
+    let (journal, _) = Journal::open(&options, Arc::clone(&state)).unwrap();
+    let outbox = Outbox::open(OutboxSetup {
+        state: Arc::clone(&state),
+        journal: Arc::clone(&journal),
+        gateway_id: "gw-1".into(),
+        terminals: Terminals::default(),
+        unknown_receipts_max: 0,
+        receipts_per_terminal_max: 10_000,
+        now: Arc::new(|| 1_700_000_000_000),
+        trace: TraceLog::disabled(),
+        options: ReceiptsOptions::default(),
+    })
+    .unwrap();
+    for terminal in 0..TERMINALS {
+        outbox.seen(&format!("t{terminal}"));
+    }
+    let before = resident_bytes();
+    let (mut poll, mut commits) = (Poll::default(), 0);
+    for sequence in 1..=RECEIPTS_EACH {
+        for terminal in 0..TERMINALS {
+            if !poll.has_room() {
+                submit(&outbox, &state, &std::mem::take(&mut poll), &mut commits);
+            }
+            poll.receipts.push(Received {
+                terminal: format!("t{terminal}"),
+                sequence,
+                status: 0,
+                settled_ms: 1_700_000_000_000,
+                expires_ms: None,
+                partition: 0,
+                offset: 0,
+                payload: vec![b'r'; PAYLOAD_BYTES].into(),
+            });
+        }
+    }
+    submit(&outbox, &state, &poll, &mut commits);
+    state.commit(Batch::new()).unwrap();
+    assert_eq!(outbox.waiting(), RECEIPTS);
+    let grown = resident_bytes().saturating_sub(before);
+    // As a power cut finds it: nothing is closed on purpose.
+    std::mem::forget(outbox);
+    std::mem::forget(journal);
+    std::mem::forget(state);
+    grown
+}
+
+/// With few commits under way, as the consumer has them.
+fn submit(outbox: &Outbox, state: &State, poll: &Poll, commits: &mut usize) {
+    outbox.submit("default", poll).unwrap();
+    *commits += 1;
+    if commits.is_multiple_of(COMMITS_UNDER_WAY) {
+        state.commit(Batch::new()).unwrap();
+    }
+}
+
+#[test]
+fn a_million_receipts_wait_on_disk_and_not_in_memory() {
+    // Filled by a process of its own, which is then killed.
+    if let Ok(dir) = std::env::var("RISITI_RECEIPTS_FILL") {
+        println!("grown {}", fill(dir.as_ref()));
+        std::process::abort();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("data/store");
+    std::fs::create_dir_all(&store).unwrap();
+    let filling = Instant::now();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "a_million_receipts_wait_on_disk_and_not_in_memory",
+            "--nocapture",
+        ])
+        .env("RISITI_RECEIPTS_FILL", &store)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let grown: u64 = text
+        .lines()
+        .find_map(|l| l.split_once("grown "))
+        .unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+        .1
+        .trim()
+        .parse()
+        .unwrap();
+    println!(
+        "filled in {:.0} s, memory grew by {} MiB",
+        filling.elapsed().as_secs_f64(),
+        grown >> 20
+    );
+    assert!(
+        grown < MEMORY_BYTES_MAX,
+        "{} MiB while filling",
+        grown >> 20
+    );
+
+    let kafka: EmbeddedCluster = mock_kafka::start().unwrap();
+    let starting = Instant::now();
+    let mut gateway = GatewayProcess::start(
+        &mock_kafka::config(&kafka),
+        dir.path(),
+        ProcessSwitches::default(),
+        None,
+    )
+    .unwrap();
+    println!(
+        "first start after the kill: {} ms",
+        starting.elapsed().as_millis()
+    );
+    let starting = Instant::now();
+    gateway.restart().unwrap();
+    println!(
+        "start after another kill: {} ms",
+        starting.elapsed().as_millis()
+    );
+    let status = gateway.status().unwrap();
+    assert_eq!(status.receipts.waiting, RECEIPTS);
+    assert_eq!(status.receipts.waiting_unknown, 0);
+    assert_eq!(status.receipts.terminals, TERMINALS);
+    assert_eq!(status.alarms, Vec::<String>::new());
+    let resident = gateway.resident_bytes().unwrap();
+    println!(
+        "{} MiB on disk, {} MiB resident with all of them",
+        status.journal.used_bytes >> 20,
+        resident >> 20
+    );
+    assert!(resident < MEMORY_BYTES_MAX, "{} MiB", resident >> 20);
+
+    // Who comes gets theirs, in their order.
+    for terminal in [0, 4_711, TERMINALS - 1] {
+        let id = format!("t{terminal}");
+        let connect =
+            Connect::persistent(5, &id).with(property::SESSION_EXPIRY, Value::Four(u32::MAX));
+        let mut wire = Wire::accepted(gateway.mqtt_addr(), &connect).unwrap();
+        wire.subscribe(&[(&format!("t/{id}/receipts"), 1)]).unwrap();
+        let mut identifiers = Vec::new();
+        for _ in 0..RECEIPTS_EACH {
+            let receipt = wire.take().unwrap();
+            assert_eq!(receipt.payload.len(), PAYLOAD_BYTES);
+            identifiers.push(receipt.packet_id);
+        }
+        assert!(identifiers.is_sorted(), "{identifiers:?}");
+    }
+    gateway
+        .wait_until("their rows are gone", PATIENCE, |status| {
+            status.receipts.waiting == RECEIPTS - 3 * RECEIPTS_EACH
+        })
+        .unwrap();
+}
