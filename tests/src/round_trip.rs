@@ -70,6 +70,23 @@ impl RoundTrip {
         Terminals::start(specs, seed)
     }
 
+    /// Kafka is killed, and then so many records are acknowledged, which stand
+    /// nowhere but on the gateway's disk.
+    ///
+    /// # Errors
+    /// It took too long.
+    pub fn strand_records(
+        &mut self,
+        terminals: &Terminals,
+        records: u64,
+        within: Duration,
+    ) -> io::Result<()> {
+        self.kafka.kill();
+        let all = terminals.totals().acknowledged + records;
+        let stranded = terminals.wait("stranded", within, |totals| totals.acknowledged >= all);
+        self.runtime.handle().block_on(stranded).map(drop)
+    }
+
     /// The gateway loses its disk with everything on it, and starts on an empty
     /// one.
     ///

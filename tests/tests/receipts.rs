@@ -14,8 +14,9 @@ use risiti_sim::ledger::ReceiptsVerdict;
 use risiti_sim::link::{Link, LinkProfile, Stalls};
 use risiti_sim::terminal::{Away, PowerProfile, Resend, Terminals};
 use risiti_tests::crash::seed;
-use risiti_tests::gateway_process::{KillAt, ProcessSwitches};
+use risiti_tests::gateway_process::{GatewayProcess, KillAt, ProcessSwitches};
 use risiti_tests::round_trip::{RoundTrip, terminals};
+use risiti_tests::upward;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(150);
@@ -45,6 +46,12 @@ fn bad_link() -> LinkProfile {
 const POWER: PowerProfile = PowerProfile {
     cut_after_mean: Duration::from_secs(20),
     dark_longest: Duration::from_secs(1),
+};
+
+/// For runs in which the loss of records is certain.
+const SOON: Resend = Resend {
+    after: Duration::from_secs(5),
+    longest: Duration::from_secs(20),
 };
 
 fn assert_clean(verdict: &ReceiptsVerdict, payments: u64) {
@@ -217,12 +224,7 @@ fn wiped(resend: Option<Resend>) -> (ReceiptsVerdict, u64) {
     }
     let mut all = house.terminals(specs, seed());
     house.wait_printed(&all, PAYMENTS / 4, LONG).unwrap();
-    house.kafka.kill();
-    let before = all.totals().acknowledged;
-    let stranded = all.wait("stranded", LONG, |totals| {
-        totals.acknowledged >= before + 400
-    });
-    house.runtime.block_on(stranded).unwrap();
+    house.strand_records(&all, 400, LONG).unwrap();
     house.wipe_gateway().unwrap();
     house.kafka.start_again().unwrap();
     match resend {
@@ -241,11 +243,41 @@ fn wiped(resend: Option<Resend>) -> (ReceiptsVerdict, u64) {
 #[test]
 fn g7_the_loss_of_a_gateway_with_its_disk_loses_nothing() {
     let _turn = turn();
-    let (verdict, payments) = wiped(Some(Resend {
-        after: Duration::from_secs(5),
-        longest: Duration::from_secs(20),
-    }));
+    let (verdict, payments) = wiped(Some(SOON));
     assert_clean(&verdict, payments);
+    assert!(verdict.resent > 0, "{verdict}");
+}
+
+#[test]
+fn g7_terminals_of_a_lost_gateway_go_on_at_another_one() {
+    const PAYMENTS: u64 = 4_000;
+    let _turn = turn();
+    let mut house = RoundTrip::start(ProcessSwitches::default()).unwrap();
+    let other_dir = tempfile::tempdir().unwrap();
+    let config = upward::config("gw-2", &house.kafka.bootstrap);
+    let switches = ProcessSwitches::default();
+    let other = GatewayProcess::start(&config, other_dir.path(), switches, None).unwrap();
+    // What stands before the gateways of a site.
+    let balancer = {
+        let _inside = house.runtime.enter();
+        Link::start(house.gateway.mqtt_addr(), LinkProfile::perfect(), 1).unwrap()
+    };
+    let mut specs = terminals(80, PAYMENTS / 80, balancer.addr());
+    for spec in &mut specs {
+        spec.resend = Some(SOON);
+    }
+    let mut all = house.terminals(specs, seed());
+    house.wait_printed(&all, PAYMENTS / 4, LONG).unwrap();
+    house.strand_records(&all, 400, LONG).unwrap();
+    house.gateway.kill();
+    std::fs::remove_dir_all(house.gateway.data_dir()).unwrap();
+    balancer.set_upstream(other.mqtt_addr());
+    house.kafka.start_again().unwrap();
+    house.wait_printed(&all, PAYMENTS, LONG).unwrap();
+    house.runtime.block_on(all.vanish());
+    println!("{:?}", all.counts());
+    let verdict = house.receipts_verdict(&all.accounts(), false).unwrap();
+    assert_clean(&verdict, PAYMENTS);
     assert!(verdict.resent > 0, "{verdict}");
 }
 
