@@ -1,6 +1,7 @@
 //! A receipt is its terminal's: who may read, and who may write, a receipts topic.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use risiti_tests::wire_client::{Connect, Message, Packet, Wire};
 
@@ -210,4 +211,48 @@ fn a_route_over_receipts_topics_lets_nobody_publish_there() -> io::Result<()> {
     wire.send_publish(&Message::new(&topic("7"), "x", 1).id(7))?;
     assert_eq!(wire.recv()?, Packet::PubAck(7, 0x87));
     Ok(())
+}
+
+/// Whether receipts have their usual topics by now.
+static USUAL: AtomicBool = AtomicBool::new(false);
+
+#[test]
+fn what_was_an_ordinary_topic_gives_nothing_away_once_receipts_go_there() -> io::Result<()> {
+    let mut house = House::with(|config| {
+        if !USUAL.load(Ordering::SeqCst) {
+            config.terminals.receipts = "elsewhere/{id}".into();
+        }
+    });
+    for version in VERSIONS {
+        let mut wire = house.client(&lasting(version, &format!("spy-{version}")))?;
+        assert_eq!(wire.subscribe(&[(&topic("7"), 1), ("t/#", 1)])?, [1, 1]);
+        wire.disconnect()?;
+    }
+    let mut forges = house.clean(5, "forges")?;
+    forges.publish(&Message::new(&topic("8"), "forged", 1).retained())?;
+    drop(forges);
+    let mut seven = house.client(&lasting(5, "7"))?;
+    seven.subscribe(&[(&topic("7"), 1)])?;
+    seven.disconnect()?;
+
+    USUAL.store(true, Ordering::SeqCst);
+    house.restart();
+    house.issue("7", &["one"]);
+    // The terminal's own subscription has become one to its receipts.
+    let mut seven = house.client(&lasting(5, "7"))?;
+    assert_eq!(seven.take()?.text(), "one");
+    house.until_waiting(0);
+    for version in VERSIONS {
+        let mut spy = house.client(&lasting(version, &format!("spy-{version}")))?;
+        let queued = spy.take()?; // it was its own by the rules of then
+        assert_eq!(
+            (&*queued.topic, queued.text()),
+            (&*topic("8"), "forged".into())
+        );
+        stays_quiet(&mut spy)?;
+        assert_eq!(spy.subscribe(&[("t/#", 1)])?, [1]);
+        stays_quiet(&mut spy)?; // nothing retained either
+    }
+    let mut eight = house.terminal(&lasting(5, "8"))?;
+    stays_quiet(&mut eight)
 }

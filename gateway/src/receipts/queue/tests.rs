@@ -1,3 +1,5 @@
+//! What a session sees of its receipts, whatever happens in between.
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
