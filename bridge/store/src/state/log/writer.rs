@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::database::DatabaseOptions;
 use crate::options::SyncPolicy;
@@ -124,6 +125,9 @@ pub(in crate::state) struct LogWriter {
     moving: Option<Moving>,
     /// A file ends with the commit that reaches this.
     file_bytes: u64,
+    /// Nothing moves before: the disk is full or failing, and what waits for its
+    /// sync comes first.
+    calm_at: Option<Instant>,
 }
 
 /// The file that is being appended to.
@@ -156,6 +160,7 @@ impl LogWriter {
             evacuate_upto,
             moving: None,
             file_bytes,
+            calm_at: None,
         }
     }
 
@@ -171,7 +176,13 @@ impl LogWriter {
         group.push(Kind::End, &[], &entries);
         let mut current = match self.current.take() {
             Some(current) if current.end < self.file_bytes => current,
-            _ => self.create(log)?,
+            _ => match self.create(log) {
+                Ok(current) => current,
+                Err(error) => {
+                    self.wait_for_calm();
+                    return Err(error);
+                }
+            },
         };
         let path = log.path(current.number);
         let written = current
@@ -180,6 +191,7 @@ impl LogWriter {
             .map_err(|e| StoreError::io("write", &path, e))
             .and_then(|()| sync(log, &mut current, options));
         if let Err(error) = written {
+            self.wait_for_calm();
             if log.inner.read().files.contains_key(&current.number) {
                 // What stays behind is recognised all the same.
                 let _ = current
@@ -242,6 +254,9 @@ impl LogWriter {
         let is_last = inner.files.len() < 2;
         if oldest.live_bytes == 0 {
             return (!is_last).then_some(*number);
+        }
+        if self.calm_at.is_some_and(|at| Instant::now() < at) {
+            return None;
         }
         let bytes: u64 = inner.files.values().map(|file| file.bytes).sum();
         let live: u64 = inner.files.values().map(|file| file.live_bytes).sum();
@@ -338,6 +353,10 @@ impl LogWriter {
             removed = true;
         }
         Ok(removed)
+    }
+
+    fn wait_for_calm(&mut self) {
+        self.calm_at = Some(Instant::now() + Duration::from_millis(limits::RETRY_MS_MAX));
     }
 
     fn create(&mut self, log: &RowLog) -> Result<Current> {
