@@ -253,10 +253,19 @@ fn g7_terminals_of_a_lost_gateway_go_on_at_another_one() {
     const PAYMENTS: u64 = 4_000;
     let _turn = turn();
     let mut house = RoundTrip::start(ProcessSwitches::default()).unwrap();
+    // Readers of committed records wait for the transaction of the gateway that
+    // never comes back, by default for a minute.
+    let config = |id: &str| {
+        upward::config(id, &house.kafka.bootstrap).replace(
+            "partitions = 3",
+            "partitions = 3\ntransaction_timeout_ms = 10000",
+        )
+    };
+    house.gateway.write_config(&config("gw-1")).unwrap();
     let other_dir = tempfile::tempdir().unwrap();
-    let config = upward::config("gw-2", &house.kafka.bootstrap);
     let switches = ProcessSwitches::default();
-    let other = GatewayProcess::start(&config, other_dir.path(), switches, None).unwrap();
+    let other = GatewayProcess::start(&config("gw-2"), other_dir.path(), switches, None).unwrap();
+    house.gateway.restart().unwrap();
     // What stands before the gateways of a site.
     let balancer = {
         let _inside = house.runtime.enter();
