@@ -227,3 +227,15 @@ pub const FETCH_WAIT_EMBEDDED_MS: &str = "5";
 /// Shortest time between two lines about records that were not settled, and
 /// between two counts of what settlement remembers.
 pub const SETTLEMENT_TELL: Duration = Duration::from_secs(1);
+
+/// Disk that a waiting receipt takes at most, bytes: the largest row with its
+/// frame, twice, for its file may be half dead.
+pub const RECEIPT_DISK_BYTES: u64 = 800;
+
+/// Receipts that may wait in all. They take at most half of what the budget
+/// leaves to the journal: a delivery event is an append too, so a disk full of
+/// receipts would keep them from leaving.
+#[must_use]
+pub fn receipts_max(budget_bytes: u64, receipts_reserve_bytes: u64) -> u64 {
+    budget_bytes.saturating_sub(receipts_reserve_bytes) / 2 / RECEIPT_DISK_BYTES
+}

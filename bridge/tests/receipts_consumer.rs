@@ -374,3 +374,37 @@ fn ten_thousand_at_once_are_stored_in_atomic_commits() {
     assert_eq!(house.outbox.waiting(), 10_000);
     drop(consumer);
 }
+
+#[test]
+fn g8_without_room_for_more_it_pauses_and_goes_on_by_itself_and_loses_none() {
+    let kafka = Kafka::new(1);
+    let mut desk = Desk::new();
+    desk.receipts_max = 300;
+    let house = desk.open();
+    for sequence in 1..=5_000 {
+        kafka.receipt("t1", sequence);
+    }
+    kafka.flush();
+    let consumer = kafka.start(&house);
+    until("it pauses", || {
+        consumer.status().state == ReceiptsState::Paused
+    });
+    let alarms = consumer.status().alarms;
+    assert!(alarms[0].contains("store.budget_bytes"), "{alarms:?}");
+    // What one poll and those under way hold beyond the bound.
+    let (waiting, more) = (house.outbox.waiting(), 10 * 256);
+    assert!((300..300 + more).contains(&waiting), "{waiting}");
+    let mut taken = Vec::new();
+    until("all were taken", || {
+        let after = taken.len() as u64;
+        for receipt in house.outbox.page("t1", after, 1_000).unwrap() {
+            house.outbox.acknowledged("t1", receipt.number, false);
+            taken.push(receipt.sequence);
+        }
+        taken.len() == 5_000
+    });
+    assert!(taken.into_iter().eq(1..=5_000));
+    until("nothing waits", || house.outbox.waiting() == 0);
+    until("it is well again", || consumer.status().alarms.is_empty());
+    assert_eq!(consumer.status().state, ReceiptsState::Reading);
+}

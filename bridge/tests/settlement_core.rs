@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use risiti_bridge::settlement::core::{CONFLICT, receipt_number};
 use risiti_bridge::settlement::memory::Partition;
 use risiti_bridge::settlement::messages::{Envelope, Topic};
+use risiti_bridge::settlement::receipt::{CONFLICT, receipt_number};
 use risiti_bridge::settlement::rules::{self, Refusal};
 use risiti_bridge::settlement::{Core, Decision, Input, Policy, Settings, Verdict, changelog};
 use risiti_wire::limits::RECORD_BYTES_MAX;

@@ -252,6 +252,10 @@ impl Gateway {
             journal: journal.clone(),
             gateway_id: config.gateway.id.clone(),
             terminals: config.terminals.clone(),
+            receipts_max: risiti_bridge::limits::receipts_max(
+                config.store.budget_bytes.bytes(),
+                config.store.receipts_reserve_bytes.bytes(),
+            ),
             unknown_receipts_max: config.receipts.unknown_receipts_max,
             receipts_per_terminal_max: config.receipts.receipts_per_terminal_max,
             now: Arc::new(move || unix.unix_ms()),

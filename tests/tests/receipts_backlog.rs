@@ -44,6 +44,7 @@ fn fill(dir: &Path) -> u64 {
         journal: Arc::clone(&journal),
         gateway_id: "gw-1".into(),
         terminals: Terminals::default(),
+        receipts_max: u64::MAX,
         unknown_receipts_max: 0,
         receipts_per_terminal_max: 10_000,
         now: Arc::new(|| 1_700_000_000_000),

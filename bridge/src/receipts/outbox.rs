@@ -7,7 +7,7 @@
 //! ledger's lock held while the disk is read.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Condvar, Mutex};
@@ -38,6 +38,9 @@ pub struct OutboxSetup {
     pub gateway_id: String,
     /// The topics of a terminal.
     pub terminals: Terminals,
+    /// Receipts kept in all; see [`limits::receipts_max`]. Beyond, none is taken
+    /// from Kafka.
+    pub receipts_max: u64,
     /// Receipts kept for terminals that never were here.
     pub unknown_receipts_max: u64,
     /// Receipts kept for one terminal.
@@ -140,6 +143,8 @@ pub struct Outbox {
     pub(super) exits: Exits,
     /// Held while something is submitted: the consumer's and a person's.
     submitting: Mutex<()>,
+    /// Whether [`OutboxSetup::receipts_max`] is reached.
+    full: AtomicBool,
     arrivals: OnceLock<Arc<dyn Arrivals>>,
     commits: Mutex<BTreeMap<u64, UnderWay>>,
     /// Offsets that are durable and not passed to Kafka yet.
@@ -196,6 +201,7 @@ impl Outbox {
             metrics: Arc::default(),
             exits: Exits::default(),
             submitting: Mutex::new(()),
+            full: AtomicBool::new(false),
             arrivals: OnceLock::new(),
             commits: Mutex::default(),
             durable: Mutex::default(),
@@ -580,10 +586,21 @@ impl Outbox {
 
     /// Why no receipts can be taken now, if so.
     pub(super) fn refused(&self) -> Option<String> {
-        self.setup
-            .state
-            .receipts_refused()
-            .map(|alarm| alarm.to_string())
+        if let Some(alarm) = self.setup.state.receipts_refused() {
+            return Some(alarm.to_string());
+        }
+        let (waiting, most) = (self.waiting(), self.setup.receipts_max);
+        // Once refused, until there is room for more than the next few.
+        let margin = if self.full.load(Ordering::Relaxed) {
+            most / 16
+        } else {
+            0
+        };
+        let full = waiting >= most.saturating_sub(margin).max(1);
+        self.full.store(full, Ordering::Relaxed);
+        full.then(|| format!(
+            "{waiting} receipts wait for their terminals, the most that the disk budget leaves room for; it goes on by itself when terminals take theirs; raise store.budget_bytes if that is too few"
+        ))
     }
 
     pub(super) fn options(&self) -> &ReceiptsOptions {

@@ -26,6 +26,8 @@ pub struct Desk {
     dir: tempfile::TempDir,
     /// Whether the journal recognises what it has.
     pub dedup: bool,
+    /// Receipts that may wait in all.
+    pub receipts_max: u64,
 }
 
 /// A gateway's store and outbox.
@@ -87,7 +89,11 @@ impl Arrivals for Listener {
 impl Desk {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, dedup: true }
+        Self {
+            dir,
+            dedup: true,
+            receipts_max: u64::MAX,
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -139,6 +145,7 @@ impl Desk {
             journal: Arc::clone(&journal),
             gateway_id: "gw-1".into(),
             terminals: Terminals::default(),
+            receipts_max: self.receipts_max,
             unknown_receipts_max,
             receipts_per_terminal_max,
             now: Arc::new(|| 1_700_000_000_000),

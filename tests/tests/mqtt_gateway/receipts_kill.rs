@@ -40,6 +40,7 @@ impl Store {
             journal: journal.clone(),
             gateway_id: "gw-1".into(),
             terminals: Terminals::default(),
+            receipts_max: u64::MAX,
             unknown_receipts_max: 1_000,
             receipts_per_terminal_max: 1_000,
             now: Arc::new(|| {
