@@ -31,8 +31,9 @@ use base64::engine::general_purpose::STANDARD;
 use rdkafka::message::{Header, OwnedHeaders};
 use serde_json::json;
 
-use super::core::{CONFLICT, Decision, Input, TOO_OLD, Transaction, Verdict};
+use super::core::{Decision, Input, Transaction, Verdict};
 use super::memory::Kind;
+use super::receipt::{CONFLICT, TOO_OLD};
 use crate::headers::rfc_3339;
 use crate::limits;
 

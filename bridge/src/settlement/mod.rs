@@ -9,11 +9,12 @@
 //!
 //! # How it reads
 //!
-//! [`core`] decides: one record in, what is to be written out, no Kafka.
-//! [`memory`] is what it remembers, [`changelog`] how that survives, [`rules`] what
-//! a bank adds, [`verify`] where a seal is opened, [`messages`] what is written. The
-//! rest is the shell: `session` joins the group and takes partitions over, `rebuild`
-//! reads the changelog back, `transaction` commits.
+//! [`core`] decides: one record in, what is to be written out, no Kafka. [`verify`]
+//! is where a seal will be opened, [`rules`] what a bank adds, `judge` asks them,
+//! [`memory`] is what is remembered, [`changelog`] how that survives, [`receipt`] and
+//! [`messages`] are what is written. The rest is the shell: `session` polls and
+//! decides, `transaction` commits, `takeover` and `rebuild` read back what was
+//! settled in a partition before.
 //!
 //! # Several instances
 //!
@@ -33,28 +34,31 @@ pub mod changelog;
 pub mod clients;
 pub mod core;
 pub mod error;
+mod handle;
+mod judge;
 pub mod memory;
 pub mod messages;
 pub mod metrics;
 pub mod rebuild;
+pub mod receipt;
 pub mod rules;
 mod session;
+mod takeover;
 pub mod topics;
 mod transaction;
 pub mod verify;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use risiti_config::Cluster;
 use risiti_wire::Account;
 
+use self::handle::Control;
+
 pub use self::core::{Core, Decision, Input, Policy, Settings, Verdict};
 pub use error::SettlementError;
+pub use handle::SettlementHandle;
 pub use metrics::SettlementMetrics;
 
 /// A place at which a test may end settlement as a power cut would.
@@ -169,138 +173,6 @@ impl Settlement {
         let thread = std::thread::Builder::new()
             .name("settlement".into())
             .spawn(move || session::run(&setup, &inner))?;
-        Ok(SettlementHandle {
-            control,
-            metrics,
-            thread: Some(thread),
-        })
-    }
-}
-
-/// A running instance. Dropping it asks for a stop without waiting.
-#[derive(Debug)]
-pub struct SettlementHandle {
-    control: Arc<Control>,
-    metrics: Arc<SettlementMetrics>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl SettlementHandle {
-    /// What it is doing.
-    #[must_use]
-    pub fn state(&self) -> State {
-        *self.control.state.lock()
-    }
-
-    /// What it counts.
-    #[must_use]
-    pub fn metrics(&self) -> &Arc<SettlementMetrics> {
-        &self.metrics
-    }
-
-    /// Whether the thread has ended, by request or by a [`FaultHook`].
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// Waits until a condition holds, which is looked at after every change of
-    /// state and every commit. `false` if the time is over.
-    pub fn wait_until(&self, timeout: Duration, condition: impl Fn(&Self) -> bool) -> bool {
-        let until = Instant::now() + timeout;
-        let mut ended = self.control.ended.lock();
-        loop {
-            if condition(self) {
-                return true;
-            }
-            if *ended || self.control.wake.wait_until(&mut ended, until).timed_out() {
-                return condition(self);
-            }
-        }
-    }
-
-    /// Lets the transaction under way finish. `true` if it ended within `deadline`;
-    /// nothing is lost in either case, the next start finds out what became of the
-    /// transaction.
-    pub fn stop(mut self, deadline: Duration) -> bool {
-        let until = Instant::now() + deadline;
-        self.control.ask_to_stop(until);
-        // The last call to Kafka may take that much longer.
-        let ended = self.control.wait_ended(until + Duration::from_secs(3));
-        if ended && let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        ended
-    }
-}
-
-impl Drop for SettlementHandle {
-    fn drop(&mut self) {
-        self.control.ask_to_stop(Instant::now());
-    }
-}
-
-/// Between the handle and the thread.
-#[derive(Debug, Default)]
-struct Control {
-    stopping: AtomicBool,
-    until: Mutex<Option<Instant>>,
-    ended: Mutex<bool>,
-    wake: Condvar,
-    state: Mutex<State>,
-}
-
-impl Control {
-    fn ask_to_stop(&self, until: Instant) {
-        self.until.lock().get_or_insert(until);
-        let _held = self.ended.lock();
-        self.stopping.store(true, Ordering::Release);
-        self.wake.notify_all();
-    }
-
-    fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    /// Whether the time given for the stop is over.
-    fn overdue(&self) -> bool {
-        self.stopping()
-            && self
-                .until
-                .lock()
-                .is_some_and(|until| Instant::now() >= until)
-    }
-
-    /// Pauses, but not beyond a request to stop.
-    fn pause(&self, duration: Duration) {
-        let until = Instant::now() + duration;
-        let mut ended = self.ended.lock();
-        while !self.stopping() && !self.wake.wait_until(&mut ended, until).timed_out() {}
-    }
-
-    fn wait_ended(&self, until: Instant) -> bool {
-        let mut ended = self.ended.lock();
-        while !*ended {
-            if self.wake.wait_until(&mut ended, until).timed_out() {
-                break;
-            }
-        }
-        *ended
-    }
-
-    fn set_ended(&self) {
-        *self.ended.lock() = true;
-        self.wake.notify_all();
-    }
-
-    fn set_state(&self, state: State) {
-        *self.state.lock() = state;
-        self.settled();
-    }
-
-    /// Wakes who waits for progress.
-    fn settled(&self) {
-        let _held = self.ended.lock();
-        self.wake.notify_all();
+        Ok(SettlementHandle::new(control, metrics, thread))
     }
 }
