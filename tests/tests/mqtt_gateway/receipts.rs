@@ -288,12 +288,11 @@ fn the_rest_of_the_expiry_goes_along_and_an_expired_one_is_dropped_and_counted()
     let clock = house.clock.as_ref().unwrap();
     let outbox = house.gateway().outbox();
     let now_ms = 1_700_000_000_000;
-    let mut numbers = 0;
-    for version in VERSIONS {
+    for (round, version) in (0..).zip(VERSIONS) {
         let id = format!("late-{version}");
         let connect = lasting(version, &id);
         house.terminal(&connect)?.disconnect()?;
-        let start_ms = now_ms + numbers * 100_000;
+        let start_ms = now_ms + round * 100_000;
         issue_to(outbox, &id, &["short"], Some(start_ms + 10_000));
         issue_to(outbox, &id, &["long"], Some(start_ms + 60_000));
         house.issue(&id, &["for ever"]);
@@ -309,10 +308,9 @@ fn the_rest_of_the_expiry_goes_along_and_an_expired_one_is_dropped_and_counted()
         assert_eq!(last.text(), "for ever");
         assert_eq!(last.property(property::MESSAGE_EXPIRY), None);
         stays_quiet(&mut wire)?;
-        numbers += 1;
         house.until_waiting(0);
         until("it is counted", || {
-            outbox.metrics().expired.load(Relaxed) == numbers
+            outbox.metrics().expired.load(Relaxed) == round + 1
         });
         clock.advance_ms(79_500);
     }
