@@ -33,9 +33,11 @@ mod envelope;
 mod log;
 mod read;
 mod rebuild;
+mod salvage;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

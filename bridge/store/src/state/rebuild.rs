@@ -5,7 +5,6 @@
 //! its real name only when it is whole and synced, and then takes the place of
 //! the old one in two renames that the next opening finishes if need be.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,16 +18,15 @@ use crate::disk::Disk;
 use crate::mark::Mark;
 use crate::options::StoreOptions;
 use crate::quarantine::Quarantine;
-use crate::{StoreError, files, limits, raw_scan};
+use crate::{StoreError, files, limits};
 
-use super::committer::{Start, Writes};
-use super::envelope::{
-    ENTRY, ENVELOPE_BYTES_MAX, Envelope, Head, Kind, LAST_STAMP_KEY, LIFE_SHIFT, LOG_END_KEY,
-    MAGIC, PIECE, piece_key,
-};
+use super::committer::Start;
+use super::envelope::{ENTRY, Envelope, LAST_STAMP_KEY, LIFE_SHIFT, LOG_END_KEY};
 use super::log;
 use super::read::{Assembled, assemble};
+use super::salvage::{Index, salvage};
 use super::seal;
+use super::writes::Writes;
 use super::{OpenReport, Queue, Shared, StateHealth};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -348,7 +346,7 @@ fn copy(
 const PAGE: usize = 256;
 
 /// Fills a fresh database, in batches with a sync each.
-struct Filler<'a> {
+pub(super) struct Filler<'a> {
     database: &'a Database,
     stamp: u64,
     writes: Writes,
@@ -356,7 +354,7 @@ struct Filler<'a> {
 }
 
 impl<'a> Filler<'a> {
-    fn new(database: &'a Database, stamp: u64) -> Self {
+    pub(super) fn new(database: &'a Database, stamp: u64) -> Self {
         Self {
             database,
             stamp,
@@ -365,7 +363,7 @@ impl<'a> Filler<'a> {
         }
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         self.writes.put(key, value);
         self.entries += 1;
         if self.writes.keys() >= PAGE {
@@ -381,143 +379,10 @@ impl<'a> Filler<'a> {
         self.database.sync()
     }
 
-    fn finish(mut self) -> Result<u64> {
+    pub(super) fn finish(mut self) -> Result<u64> {
         if !self.writes.is_empty() || self.entries == 0 {
             self.flush()?;
         }
         Ok(self.entries)
     }
-}
-
-/// Fills `fresh.building` with the newest whole version of every entry found in
-/// the raw bytes of `from`; returns how many, and the last stamp.
-fn salvage(
-    from: &Path,
-    dir: &Path,
-    options: &DatabaseOptions,
-    stamp_min: u64,
-) -> Result<(u64, u64)> {
-    let building = dir.join("fresh.building");
-    if building.is_dir() {
-        files::remove_dir(&building)?;
-    }
-    let index = Index::of(from)?;
-    let stamp = index.last_stamp.max(stamp_min);
-    let database = Database::create(&building, options)?;
-    let mut filler = Filler::new(&database, stamp);
-    let mut large: HashMap<Vec<u8>, (Head, u64)> = HashMap::new();
-    let mut filled: HashSet<Vec<u8>> = HashSet::new();
-    let mut failure = None;
-    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |_, bytes| {
-        let (envelope, len) = Envelope::decode(bytes)?;
-        let wanted = envelope.key.first() == Some(&ENTRY)
-            && index.newest.get(envelope.key) == Some(&envelope.stamp)
-            && !filled.contains(envelope.key);
-        if wanted && failure.is_none() {
-            filled.insert(envelope.key.to_vec());
-            match envelope.kind {
-                Kind::Value => failure = filler.put(&envelope.key[1..], envelope.value).err(),
-                Kind::Head => {
-                    if let Some(head) = Head::decode(envelope.value) {
-                        large.insert(envelope.key[1..].to_vec(), (head, envelope.stamp));
-                    }
-                }
-                Kind::Tombstone | Kind::Piece => {}
-            }
-        }
-        Some(len)
-    })?;
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    for (key, (head, stamp)) in large {
-        if let Some(value) = large_value(from, &key, head, stamp)? {
-            filler.put(&key, &value)?;
-        }
-    }
-    let entries = filler.finish()?;
-    Ok((entries, stamp))
-}
-
-/// One large value from raw bytes: a scan for each, since it is rare and the
-/// memory for all of them at once has no bound.
-fn large_value(from: &Path, key: &[u8], head: Head, stamp: u64) -> Result<Option<Vec<u8>>> {
-    let mut pieces: Vec<Option<Vec<u8>>> = vec![None; usize::from(head.pieces)];
-    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |_, bytes| {
-        let (envelope, len) = Envelope::decode(bytes)?;
-        if envelope.kind == Kind::Piece
-            && envelope.stamp == stamp
-            && envelope.key.first() == Some(&PIECE)
-            && let Some(last_two) = envelope.key.last_chunk::<2>()
-        {
-            let piece = u16::from_be_bytes(*last_two);
-            if piece < head.pieces && envelope.key == piece_key(key, piece) {
-                pieces[usize::from(piece)] = Some(envelope.value.to_vec());
-            }
-        }
-        Some(len)
-    })?;
-    let Some(pieces) = pieces.into_iter().collect::<Option<Vec<_>>>() else {
-        return Ok(None);
-    };
-    let value = pieces.concat();
-    let whole = value.len() == head.total_bytes && crc32c::crc32c(&value) == head.crc;
-    Ok(whole.then_some(value))
-}
-
-/// Which version of each key to take.
-struct Index {
-    newest: HashMap<Vec<u8>, u64>,
-    last_stamp: u64,
-}
-
-impl Index {
-    /// The last stamp that some entry knows to be durable.
-    fn durable_stamp(from: &Path) -> Result<u64> {
-        let mut durable = 0;
-        scan(from, &mut |envelope| {
-            durable = durable.max(envelope.durable_stamp);
-        })?;
-        Ok(durable)
-    }
-
-    /// The newest version of each key, except those of a group that was not
-    /// known to be durable and is not whole: it was torn by the power cut.
-    fn of(from: &Path) -> Result<Self> {
-        let mut durable = 0;
-        let mut last_stamp = 0;
-        scan(from, &mut |envelope| {
-            durable = durable.max(envelope.durable_stamp);
-            last_stamp = last_stamp.max(envelope.stamp);
-        })?;
-        let mut recent: HashMap<u64, (u16, HashSet<Vec<u8>>)> = HashMap::new();
-        scan(from, &mut |envelope| {
-            if envelope.stamp > durable {
-                let (entries, keys) = recent.entry(envelope.stamp).or_default();
-                *entries = envelope.batch_entries;
-                keys.insert(envelope.key.to_vec());
-            }
-        })?;
-        let torn: HashSet<u64> = recent
-            .into_iter()
-            .filter(|(_, (entries, keys))| keys.len() < usize::from(*entries))
-            .map(|(stamp, _)| stamp)
-            .collect();
-        let mut newest: HashMap<Vec<u8>, u64> = HashMap::new();
-        scan(from, &mut |envelope| {
-            if envelope.key.first() == Some(&ENTRY) && !torn.contains(&envelope.stamp) {
-                let stamp = newest.entry(envelope.key.to_vec()).or_default();
-                *stamp = (*stamp).max(envelope.stamp);
-            }
-        })?;
-        Ok(Self { newest, last_stamp })
-    }
-}
-
-fn scan(from: &Path, each: &mut dyn FnMut(&Envelope<'_>)) -> Result<()> {
-    raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |_, bytes| {
-        let (envelope, len) = Envelope::decode(bytes)?;
-        each(&envelope);
-        Some(len)
-    })
 }

@@ -20,6 +20,7 @@
 //! as soon as too much is dead.
 
 mod entry;
+mod group;
 mod index;
 mod recovery;
 mod writer;
@@ -37,8 +38,9 @@ use crate::StoreError;
 use entry::{Entry, Kind};
 use index::{Index, Place};
 
+pub(super) use group::{Appended, Group};
 pub(super) use recovery::open;
-pub(super) use writer::{Appended, Group, LogWriter};
+pub(super) use writer::LogWriter;
 
 type Result<T> = std::result::Result<T, StoreError>;
 

@@ -1,0 +1,104 @@
+//! What one commit appends to the row log.
+
+use crate::state::Batch;
+
+use super::entry::{Entry, Kind};
+use super::is_numbered;
+
+/// In order: where in the group's bytes a row lies, or that it goes.
+type Changes = Vec<(Vec<u8>, Option<(u32, u32)>)>;
+
+/// What one commit writes.
+pub(in crate::state) struct Group {
+    pub(super) stamp: u64,
+    pub(super) bytes: Vec<u8>,
+    pub(super) entries: u32,
+    /// Numbered rows.
+    pub(super) changes: Changes,
+}
+
+impl Group {
+    pub(in crate::state) fn new(stamp: u64) -> Self {
+        Self {
+            stamp,
+            bytes: Vec::new(),
+            entries: 0,
+            changes: Vec::new(),
+        }
+    }
+
+    /// A numbered row is put or deleted.
+    pub(in crate::state) fn row(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let kind = if value.is_some() {
+            Kind::Row
+        } else {
+            Kind::RowDeleted
+        };
+        let at = self.bytes.len() as u32;
+        self.push(kind, key, value.unwrap_or_default());
+        let length = self.bytes.len() as u32 - at;
+        self.changes
+            .push((key.to_vec(), value.map(|_| (at, length))));
+    }
+
+    /// All of a batch.
+    pub(in crate::state) fn add(&mut self, batch: &Batch) {
+        for (key, value) in &batch.operations {
+            if is_numbered(key) {
+                self.row(key, value.as_deref());
+            } else {
+                self.other(key, value.as_deref());
+            }
+        }
+    }
+
+    /// Another row of the same commit.
+    fn other(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let kind = if value.is_some() {
+            Kind::OtherPut
+        } else {
+            Kind::OtherDeleted
+        };
+        self.push(kind, key, value.unwrap_or_default());
+    }
+
+    /// Whether no numbered row is touched: then it has no place here.
+    pub(in crate::state) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Whether a numbered row is in it.
+    pub(in crate::state) fn touches(&self, key: &[u8]) -> bool {
+        self.changes.iter().any(|(changed, _)| changed == key)
+    }
+
+    pub(super) fn push(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
+        let entry = Entry {
+            kind,
+            stamp: self.stamp,
+            key,
+            value,
+        };
+        entry.encode_into(&mut self.bytes);
+        self.entries += 1;
+    }
+}
+
+/// A group that is synced here, and not seen by readers yet.
+pub(in crate::state) struct Appended {
+    pub(super) file: u32,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+    pub(super) changes: Changes,
+}
+
+impl Appended {
+    /// File and length, for the database to know how far the log must reach.
+    pub(in crate::state) fn end(&self) -> (u32, u64) {
+        (self.file, self.offset + self.bytes)
+    }
+
+    pub(in crate::state) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
