@@ -37,6 +37,10 @@ struct Options {
     /// Seconds of warm-up before.
     #[arg(long, env = "CHAIN_WARM_UP_S", default_value_t = 10.0)]
     warm_up_s: f64,
+    /// Partitions of each Kafka topic. A transaction costs a request and a marker
+    /// for each partition that it writes to, so that more of them cost time.
+    #[arg(long, env = "CHAIN_PARTITIONS", default_value_t = 2)]
+    partitions: u32,
     /// Seed of the times at which payments are due.
     #[arg(long, env = "BENCH_SEED", default_value_t = 1)]
     seed: u64,
@@ -64,7 +68,8 @@ fn run(options: &Options) -> io::Result<()> {
     let kafka = RealKafka::start()?;
     let own = std::env::current_exe()?;
     let risiti = own.parent().unwrap_or(Path::new(".")).join("risiti");
-    let config = configuration(&work.join("gateway"), &kafka.bootstrap);
+    let data = work.join("gateway");
+    let config = configuration(&data, &kafka.bootstrap, options.partitions);
     let gateway = Gateway::start_with(&risiti, &work, &config)?;
     let settlement = Settlement::start(&risiti, &work)?;
     let machine = Machine::look(&work, "-");
@@ -126,6 +131,7 @@ fn run(options: &Options) -> io::Result<()> {
         machine,
         terminals: plan.terminals,
         per_second: plan.per_second,
+        partitions: options.partitions,
         seconds: options.seconds,
         warm_up_s: options.warm_up_s,
         payments: measured.len(),
@@ -170,7 +176,7 @@ impl Drop for Settlement {
     }
 }
 
-fn configuration(data: &Path, bootstrap: &str) -> String {
+fn configuration(data: &Path, bootstrap: &str, partitions: u32) -> String {
     format!(
         r#"[gateway]
 id = "bench"
@@ -183,6 +189,7 @@ listen = "127.0.0.1:0"
 level = "warn"
 [kafka]
 bootstrap = "{bootstrap}"
+partitions = {partitions}
 "#
     )
 }

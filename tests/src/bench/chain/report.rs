@@ -44,6 +44,8 @@ pub struct Report {
     pub terminals: usize,
     /// Payments a second that were due.
     pub per_second: f64,
+    /// Partitions of each Kafka topic.
+    pub partitions: u32,
     /// Seconds measured, after so many of warm-up.
     pub seconds: f64,
     /// Seconds before that.
@@ -129,8 +131,8 @@ impl Report {
         let machine = &self.machine;
         writeln!(
             out,
-            "Chain latency: {} payments a second of {} terminals for {} s (after {} s), loopback, Apache Kafka in exactly_once mode",
-            self.per_second, self.terminals, self.seconds, self.warm_up_s
+            "Chain latency: {} payments a second of {} terminals for {} s (after {} s), loopback, Apache Kafka in exactly_once mode, {} partitions a topic",
+            self.per_second, self.terminals, self.seconds, self.warm_up_s, self.partitions
         )?;
         writeln!(
             out,
