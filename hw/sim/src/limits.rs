@@ -1,5 +1,7 @@
 //! Every bound of this crate, with the reason for its value.
 
+use std::time::Duration;
+
 /// Bytes read and forwarded as one. About what one GPRS packet carries, so that
 /// stalls and jitter fall between packets.
 pub const SEGMENT_BYTES_MAX: usize = 1_400;
@@ -12,3 +14,34 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 16 * 1024;
 /// Connections through one link. A terminal has one, and a second one while its
 /// first is not yet seen to be dead; tests put many clients on one link.
 pub const CONNECTIONS_MAX: usize = 4_096;
+
+/// Bytes of a packet that a client takes. A receipt has some 300; no packet of a
+/// test comes near.
+pub const PACKET_BYTES_MAX: usize = 64 * 1024;
+
+/// Examples of each fault that the judge tells of one client.
+pub const EXAMPLES_PER_CLIENT: usize = 5;
+
+/// Examples that the judge tells in all: a screen.
+pub const EXAMPLES_MAX: usize = 40;
+
+/// A terminal looks for its gateway again after the first, doubled up to the
+/// second. Real ones are slower, but a restart should meet them all.
+pub const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// How long a CONNACK may take: over a bad link, a gateway in its start.
+pub const CONNACK_MAX: Duration = Duration::from_secs(20);
+
+/// Without anything from its gateway for so long a terminal hangs up. It pings
+/// before, so silence is no idleness.
+pub const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// How often a terminal pings; three times within its keep alive of 60 s.
+pub const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// A power cut falls within so many steps of the moment that was drawn for it:
+/// the longest errand from key press to print has about as many.
+pub const CUT_STEPS_MAX: u32 = 8;
+
+/// If the terminal does nothing, its power is cut so long after that moment.
+pub const CUT_IDLE: Duration = Duration::from_millis(200);

@@ -14,6 +14,8 @@ use rumqttc::v5::mqttbytes::{self as mqttbytes5, v5};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::limits::PACKET_BYTES_MAX;
+
 /// Which MQTT a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MqttVersion {
@@ -26,9 +28,6 @@ pub enum MqttVersion {
 /// How long a v5 session outlives its connection, seconds. A 3.1.1 session does
 /// for ever.
 const SESSION_EXPIRY_S: u32 = 3_600;
-
-/// No packet of these tests comes near.
-const PACKET_BYTES_MAX: usize = 64 * 1024;
 
 /// What comes in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,6 +21,3 @@ pub use log::{Delivery, Entry, Found, delivery, receipt, record, transaction, wi
 pub use percentiles::Percentiles;
 pub use receipts::{ReceiptsLog, ReceiptsVerdict, receipts_verdict};
 pub use records::{Verdict, verdict};
-
-/// How many examples of each fault are told, for each client.
-const EXAMPLES: usize = 5;

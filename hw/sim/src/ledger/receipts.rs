@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Account, Accounts, Delivery, EXAMPLES, Found, Percentiles};
+use super::{Account, Accounts, Delivery, Found, Percentiles};
+use crate::limits::{EXAMPLES_MAX, EXAMPLES_PER_CLIENT};
 
 /// What stands in Kafka at the end of a run.
 #[derive(Debug, Clone, Default)]
@@ -87,9 +88,9 @@ impl ReceiptsVerdict {
         self.faults().iter().all(|(_, count)| *count == 0)
     }
 
-    fn example(&mut self, told: &mut u32, text: impl FnOnce() -> String) {
+    fn example(&mut self, told: &mut usize, text: impl FnOnce() -> String) {
         *told += 1;
-        if *told as usize <= EXAMPLES && self.examples.len() < EXAMPLES * 8 {
+        if *told <= EXAMPLES_PER_CLIENT && self.examples.len() < EXAMPLES_MAX {
             self.examples.push(text());
         }
     }

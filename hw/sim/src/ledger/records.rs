@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{Account, Accounts, EXAMPLES, Found};
+use super::{Account, Accounts, Found};
+use crate::limits::{EXAMPLES_MAX, EXAMPLES_PER_CLIENT};
 
 /// What is right and wrong. All zeros from `lost` on: exactly once, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,7 +96,7 @@ fn judge_client(verdict: &mut Verdict, client: &str, account: &Account, log: &[&
     let mut told = [0; 4];
     let mut tell = |verdict: &mut Verdict, kind: usize, text: String| {
         told[kind] += 1;
-        if told[kind] <= EXAMPLES {
+        if told[kind] <= EXAMPLES_PER_CLIENT {
             verdict.example(text);
         }
     };
@@ -151,7 +152,7 @@ fn judge_client(verdict: &mut Verdict, client: &str, account: &Account, log: &[&
 
 impl Verdict {
     fn example(&mut self, text: String) {
-        if self.examples.len() < EXAMPLES * 4 {
+        if self.examples.len() < EXAMPLES_MAX {
             self.examples.push(text);
         }
     }

@@ -97,7 +97,7 @@ impl Flash {
         }
     }
 
-    /// Sets the resend mark in a record and gives its bytes.
+    /// Sets the resend mark in a record.
     ///
     /// # Errors
     /// What is saved is no record.

@@ -17,22 +17,8 @@ use super::core::{Core, Event, Outgoing};
 use super::power::{Cut, Power};
 use super::{Order, TerminalCounts, TerminalSpec, lock};
 use crate::ledger::Account;
+use crate::limits::{BACKOFF, CONNACK_MAX, PING_EVERY, SILENCE_MAX};
 use crate::mqtt::{Incoming, Wire};
-
-/// A terminal looks for its gateway again after this long, doubled up to the
-/// second. Real ones are slower, but a restart should meet them all.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-
-/// How long a CONNACK may take.
-const CONNACK: Duration = Duration::from_secs(20);
-
-/// Without anything from the gateway for so long a terminal hangs up. With the
-/// ping below, silence is no idleness.
-const SILENCE: Duration = Duration::from_secs(20);
-
-/// Before the keep alive of 60 s is over, the gateway has heard of the terminal
-/// three times.
-const PING: Duration = Duration::from_secs(15);
 
 /// One terminal.
 pub struct Life {
@@ -172,7 +158,7 @@ impl Life {
 
     async fn connected(&mut self) -> Result<Over, Over> {
         let open = Wire::connect(self.spec.gateway, &self.spec.id, self.spec.version);
-        let opened = timeout(CONNACK, open).await;
+        let opened = timeout(CONNACK_MAX, open).await;
         let (mut wire, session_present) = opened.map_err(io::Error::from)??;
         self.counts.connects.fetch_add(1, Relaxed);
         let _connected = Connected::new(&self.counts);
@@ -181,14 +167,14 @@ impl Life {
         }
         self.power.step()?;
         let mut heard = Instant::now();
-        let mut ping_at = heard + PING;
+        let mut ping_at = heard + PING_EVERY;
         loop {
             let key_at = self.press_keys()?;
             while let Some(packet) = self.core.next(self.began.elapsed()) {
                 self.write(&mut wire, packet)?;
                 self.power.step()?;
             }
-            let flushed = timeout(SILENCE, wire.flush()).await;
+            let flushed = timeout(SILENCE_MAX, wire.flush()).await;
             flushed.map_err(io::Error::from)??;
             self.print_all();
             let leave_at = match self.spec.away {
@@ -202,20 +188,20 @@ impl Life {
             let send_at = self.core.due().map(|due| self.began + due);
             let cut_at = self.power.idle_cut_at();
             let wake = [key_at, send_at, cut_at, leave_at].into_iter().flatten();
-            let wake = wake.fold(ping_at.min(heard + SILENCE), Instant::min);
+            let wake = wake.fold(ping_at.min(heard + SILENCE_MAX), Instant::min);
             tokio::select! {
                 incoming = wire.next() => {
                     heard = Instant::now();
                     self.take(incoming?)?;
                 }
                 () = sleep_until(wake) => {
-                    if heard.elapsed() >= SILENCE {
+                    if heard.elapsed() >= SILENCE_MAX {
                         self.counts.stalls.fetch_add(1, Relaxed);
                         return Err(Over::Broken);
                     }
                     if Instant::now() >= ping_at {
                         wire.ping();
-                        ping_at = Instant::now() + PING;
+                        ping_at = Instant::now() + PING_EVERY;
                     }
                 }
                 changed = self.orders.changed() => if changed.is_err() {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::Instant;
 
+use crate::limits::{CUT_IDLE, CUT_STEPS_MAX};
+
 /// How often the power is cut, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PowerProfile {
@@ -16,12 +18,6 @@ pub struct PowerProfile {
     /// How long it stays dark at most.
     pub dark_longest: Duration,
 }
-
-/// A cut comes within so many steps of the moment that was drawn for it,
-const STEPS_MAX: u32 = 8;
-
-/// or, if the terminal does nothing, so long after it.
-const IDLE: Duration = Duration::from_millis(200);
 
 /// The power failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +50,7 @@ impl Power {
             let fortune = -(1.0 - self.chance.f64()).ln();
             now + profile.cut_after_mean.mul_f64(fortune)
         });
-        self.steps_left = self.chance.u32(0..STEPS_MAX);
+        self.steps_left = self.chance.u32(0..CUT_STEPS_MAX);
     }
 
     /// One step of the work is done.
@@ -70,7 +66,7 @@ impl Power {
 
     /// When it is cut although nothing is done.
     pub fn idle_cut_at(&self) -> Option<Instant> {
-        self.due.map(|due| due + IDLE)
+        self.due.map(|due| due + CUT_IDLE)
     }
 
     /// How long it stays dark.
