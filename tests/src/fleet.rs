@@ -13,6 +13,9 @@
 //! | payload | a payment of the wire format, numbered | the text `<id>/<number>` |
 //! | sent again | any packet identifier, DUP or not | the same packet identifier, DUP; at QoS 2 PUBREL once there was a PUBREC |
 //!
+//! The way up alone: a terminal here is done with a record at its PUBACK. Those of
+//! [`risiti_sim::terminal`] keep it until its receipt.
+//!
 //! Sessions are persistent. The packets are read and written by rumqttc's codec,
 //! which is not the gateway's: a mistake of one is not hidden by the other. Its
 //! event loop forgets what is unacknowledged when a session is not present, so
