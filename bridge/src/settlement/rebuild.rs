@@ -57,17 +57,19 @@ pub fn settled_offsets(
     let offsets = consumer
         .committed_offsets(list, limits::CALL)
         .map_err(SettlementError::kafka("ask the group's offsets"))?;
-    Ok(offsets
-        .elements()
-        .iter()
-        .map(|element| {
-            let offset = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
-            (element.partition(), offset)
-        })
-        .collect())
+    let mut next = BTreeMap::new();
+    for element in offsets.elements() {
+        // One that is not stable yet may come as an error of its own.
+        element
+            .error()
+            .map_err(SettlementError::kafka("ask the group's offsets"))?;
+        let offset = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        next.insert(element.partition(), offset);
+    }
+    Ok(next)
 }
 
 /// Reads these partitions to their end of now. `go_on` is asked between steps;
