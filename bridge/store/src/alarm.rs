@@ -79,12 +79,12 @@ pub enum Alarm {
     },
     /// Rows that wait long, such as receipts, were damaged on disk (G11).
     #[error(
-        "waiting receipts were damaged ({reason}): at least {lost} are lost, {kept} are whole; their terminals ask for them again; the original is in quarantine/{quarantined}; check the disk"
+        "waiting receipts were damaged ({reason}): at least {lost} entries can't be read, {kept} are whole; a terminal that misses one asks for it again; the original is in quarantine/{quarantined}; check the disk"
     )]
     RowsDamaged {
         /// What was seen.
         reason: String,
-        /// Entries known to be lost.
+        /// Entries that can't be read, as far as they can be counted.
         lost: u64,
         /// Rows that are whole.
         kept: u64,

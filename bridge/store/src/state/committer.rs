@@ -18,7 +18,7 @@ use crate::{StoreError, limits};
 
 use super::batch::pieces_of;
 use super::envelope::{ENTRY, Envelope, Kind, LIFE_SHIFT};
-use super::log::{self, Appended, Group, LogWriter};
+use super::log::{self, Appended, LogWriter};
 use super::writes::Writes;
 use super::{CommitSink, Queue, Shared, Work, rebuild};
 
@@ -195,7 +195,7 @@ impl Committer {
             return Ok(());
         }
         let rows = &self.shared.rows;
-        let mut log_group = Group::new(self.stamp + 1);
+        let mut log_group = rows.group(self.stamp + 1);
         let mut damaged = Vec::new();
         let mut numbered = false;
         for work in group {

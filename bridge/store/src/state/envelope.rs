@@ -20,7 +20,7 @@
 //!
 //! Keys as sled has them: `00 key` an entry; `01 key-length(2) key piece(2)` a
 //! piece of a large value; `02` the last stamp of the latest commit group; `03`
-//! how far the row log reached with it: file (4), length (8).
+//! how far the row log reached with it: file (4), length (8), salt (4).
 //! A head's value: total length (4), pieces (2), CRC32C of the whole (4).
 //!
 //! A stamp is `life << 40 | count`: each opening begins a new life.

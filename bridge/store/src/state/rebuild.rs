@@ -22,7 +22,7 @@ use crate::{StoreError, files, limits};
 
 use super::committer::Start;
 use super::envelope::{ENTRY, Envelope, LAST_STAMP_KEY, LIFE_SHIFT, LOG_END_KEY};
-use super::log;
+use super::log::{self, LogEnd};
 use super::read::{Assembled, assemble};
 use super::salvage::{Index, salvage};
 use super::seal;
@@ -145,15 +145,18 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
 }
 
 /// How far the row log must reach, if the database knows.
-fn log_end(database: &Database) -> Result<Option<(u32, u64)>> {
+fn log_end(database: &Database) -> Result<Option<LogEnd>> {
     let Some(bytes) = database.get(LOG_END_KEY)? else {
         return Ok(None);
     };
     Ok(
         Envelope::decode_for(LOG_END_KEY, &bytes).and_then(|envelope| {
-            let (file, length) = envelope.value.split_at_checked(4)?;
-            let file = u32::from_be_bytes(file.try_into().ok()?);
-            Some((file, u64::from_be_bytes(length.try_into().ok()?)))
+            let value: [u8; 16] = envelope.value.try_into().ok()?;
+            Some(LogEnd {
+                file: u32::from_be_bytes(value[..4].try_into().ok()?),
+                length: u64::from_be_bytes(value[4..12].try_into().ok()?),
+                salt: u32::from_be_bytes(value[12..].try_into().ok()?),
+            })
         }),
     )
 }

@@ -9,7 +9,7 @@ use super::batch::{Batch, pieces_of};
 use super::envelope::{
     Envelope, Head, Kind, LAST_STAMP_KEY, LOG_END_KEY, PIECE_BYTES, entry_key, piece_key,
 };
-use super::log;
+use super::log::{self, LogEnd};
 
 /// What one group writes, by sled's keys.
 #[derive(Default)]
@@ -32,9 +32,14 @@ impl Writes {
         self.puts.values().filter(is_tombstone).count()
     }
 
-    /// Notes how far the row log reaches: file and length.
-    pub(super) fn log_end(&mut self, (file, length): (u32, u64)) {
-        let value = [&file.to_be_bytes()[..], &length.to_be_bytes()].concat();
+    /// Notes how far the row log reaches.
+    pub(super) fn log_end(&mut self, end: LogEnd) {
+        let value = [
+            &end.file.to_be_bytes()[..],
+            &end.length.to_be_bytes(),
+            &end.salt.to_be_bytes(),
+        ]
+        .concat();
         self.puts.insert(LOG_END_KEY.to_vec(), (Kind::Value, value));
     }
 

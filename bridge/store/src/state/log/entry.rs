@@ -8,7 +8,7 @@
 //! | 6 | 8 | stamp: the state's commit that wrote it |
 //! | 14 | 2 | key length k |
 //! | 16 | 4 | value length v |
-//! | 20 | 4 | CRC32C of bytes 0..20, key and value |
+//! | 20 | 4 | CRC32C of salt, bytes 0..20, key and value |
 //! | 24 | k | key, as the caller has it |
 //! | 24+k | v | value |
 //!
@@ -18,7 +18,11 @@
 //! | 1 | a numbered row is deleted |
 //! | 2, 3 | another row of the same commit is put, or deleted: for the case that the database never heard of it |
 //! | 4 | end of the commit; value: how many entries it has beside this one (4) |
-//! | 5 | begin of a file; value: its number (8), that of the one before it and as far as its commits went (8, 8; 0: there was none) |
+//! | 5 | begin of a file; value: its number (8), that of the one before it and as far as its commits went (8, 8; 0: there was none), the salt (4) |
+//!
+//! The salt is a random number of the directory, 0 for kind 5 itself. Who does not
+//! know it can't write a payload that looks like an entry, should damage make a
+//! search begin in the middle of it.
 
 use crate::limits;
 
@@ -80,7 +84,7 @@ impl<'a> Entry<'a> {
         HEADER_BYTES + self.key.len() + self.value.len()
     }
 
-    pub(super) fn encode_into(&self, bytes: &mut Vec<u8>) {
+    pub(super) fn encode_into(&self, bytes: &mut Vec<u8>, salt: u32) {
         let at = bytes.len();
         bytes.extend_from_slice(&MAGIC);
         bytes.push(VERSION);
@@ -88,19 +92,20 @@ impl<'a> Entry<'a> {
         bytes.extend_from_slice(&self.stamp.to_be_bytes());
         bytes.extend_from_slice(&(self.key.len() as u16).to_be_bytes());
         bytes.extend_from_slice(&(self.value.len() as u32).to_be_bytes());
-        let crc = checksum(&bytes[at..], self.key, self.value);
+        let crc = checksum(salt, &bytes[at..], self.key, self.value);
         bytes.extend_from_slice(&crc.to_be_bytes());
         bytes.extend_from_slice(self.key);
         bytes.extend_from_slice(self.value);
     }
 
     /// Decodes the entry at the head of `bytes`; `None` if it is not whole.
-    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &'a [u8], salt: u32) -> Option<Self> {
         let header = bytes.get(..HEADER_BYTES)?;
         if header[..4] != MAGIC || header[4] != VERSION {
             return None;
         }
         let kind = Kind::from_byte(header[5])?;
+        let salt = if kind == Kind::Begin { 0 } else { salt };
         let key_len = usize::from(u16::from_be_bytes(header[14..16].try_into().ok()?));
         let value_len = u32::from_be_bytes(header[16..20].try_into().ok()?) as usize;
         let end = HEADER_BYTES.checked_add(key_len)?.checked_add(value_len)?;
@@ -110,7 +115,7 @@ impl<'a> Entry<'a> {
         let key = bytes.get(HEADER_BYTES..HEADER_BYTES + key_len)?;
         let value = bytes.get(HEADER_BYTES + key_len..end)?;
         let crc = u32::from_be_bytes(header[20..24].try_into().ok()?);
-        if checksum(&header[..20], key, value) != crc {
+        if checksum(salt, &header[..20], key, value) != crc {
             return None;
         }
         Some(Self {
@@ -122,8 +127,8 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn checksum(header: &[u8], key: &[u8], value: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(header);
+fn checksum(salt: u32, header: &[u8], key: &[u8], value: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&salt.to_be_bytes()), header);
     crc32c::crc32c_append(crc32c::crc32c_append(crc, key), value)
 }
 
@@ -140,13 +145,14 @@ mod tests {
             value: b"value",
         };
         let mut whole = Vec::new();
-        entry.encode_into(&mut whole);
-        assert_eq!(Entry::decode(&whole), Some(entry));
+        entry.encode_into(&mut whole, 9);
+        assert_eq!(Entry::decode(&whole, 9), Some(entry));
+        assert_eq!(Entry::decode(&whole, 8), None, "another directory's");
         assert_eq!(whole.len(), entry.bytes());
         for bit in 0..whole.len() * 8 {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Entry::decode(&flipped), None, "bit {bit}");
+            assert_eq!(Entry::decode(&flipped, 9), None, "bit {bit}");
         }
     }
 }

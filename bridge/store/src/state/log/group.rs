@@ -3,14 +3,15 @@
 use crate::state::Batch;
 
 use super::entry::{Entry, Kind};
-use super::is_numbered;
+use super::{LogEnd, is_numbered};
 
 /// In order: where in the group's bytes a row lies, or that it goes.
 type Changes = Vec<(Vec<u8>, Option<(u32, u32)>)>;
 
 /// What one commit writes.
 pub(in crate::state) struct Group {
-    pub(super) stamp: u64,
+    stamp: u64,
+    salt: u32,
     pub(super) bytes: Vec<u8>,
     pub(super) entries: u32,
     /// Numbered rows.
@@ -18,9 +19,10 @@ pub(in crate::state) struct Group {
 }
 
 impl Group {
-    pub(in crate::state) fn new(stamp: u64) -> Self {
+    pub(super) fn new(stamp: u64, salt: u32) -> Self {
         Self {
             stamp,
+            salt,
             bytes: Vec::new(),
             entries: 0,
             changes: Vec::new(),
@@ -79,13 +81,14 @@ impl Group {
             key,
             value,
         };
-        entry.encode_into(&mut self.bytes);
+        entry.encode_into(&mut self.bytes, self.salt);
         self.entries += 1;
     }
 }
 
 /// A group that is synced here, and not seen by readers yet.
 pub(in crate::state) struct Appended {
+    pub(super) salt: u32,
     pub(super) file: u32,
     pub(super) offset: u64,
     pub(super) bytes: u64,
@@ -93,9 +96,13 @@ pub(in crate::state) struct Appended {
 }
 
 impl Appended {
-    /// File and length, for the database to know how far the log must reach.
-    pub(in crate::state) fn end(&self) -> (u32, u64) {
-        (self.file, self.offset + self.bytes)
+    /// For the database to know how far the log must reach.
+    pub(in crate::state) fn end(&self) -> LogEnd {
+        LogEnd {
+            file: self.file,
+            length: self.offset + self.bytes,
+            salt: self.salt,
+        }
     }
 
     pub(in crate::state) fn bytes(&self) -> u64 {

@@ -47,12 +47,21 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// The numbered rows, for readers.
 pub(crate) struct RowLog {
     dir: PathBuf,
+    salt: u32,
     inner: RwLock<Inner>,
 }
 
 struct Inner {
     index: Index,
     files: BTreeMap<u32, LogFile>,
+}
+
+/// How far the log reached with a commit, as the database keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogEnd {
+    pub(super) file: u32,
+    pub(super) length: u64,
+    pub(super) salt: u32,
 }
 
 struct LogFile {
@@ -89,7 +98,7 @@ impl RowLog {
             }
         };
         let bytes = self.read(&file, place)?;
-        match Entry::decode(&bytes) {
+        match Entry::decode(&bytes, self.salt) {
             Some(entry) if entry.kind == Kind::Row && entry.key == key => {
                 Ok(Some(entry.value.to_vec()))
             }
@@ -111,6 +120,11 @@ impl RowLog {
             (place, Arc::clone(&inner.files.get(&place.file)?.file))
         };
         self.read(&file, place).ok()
+    }
+
+    /// An empty group for the commit with this stamp.
+    pub(super) fn group(&self, stamp: u64) -> Group {
+        Group::new(stamp, self.salt)
     }
 
     /// Rows, and bytes on disk.

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::{StoreError, files, raw_scan};
 
 use super::entry::{ENTRY_BYTES_MAX, Entry, Kind, MAGIC};
 use super::index::{Index, Place};
-use super::{Group, Inner, LogFile, LogWriter, Result, RowLog, path_of};
+use super::{Inner, LogEnd, LogFile, LogWriter, Result, RowLog, path_of};
 
 /// What was found.
 pub(in crate::state) struct Opened {
@@ -47,12 +48,12 @@ pub(in crate::state) struct Damage {
 }
 
 /// Opens the row log in `dir`. The database knows of everything up to
-/// `durable_stamp`, and that the log reaches to `end` (file, length). New files
+/// `durable_stamp`, and that the log reaches to `end`. New files
 /// end at `file_bytes`.
 pub(in crate::state) fn open(
     dir: &Path,
     durable_stamp: u64,
-    end: Option<(u32, u64)>,
+    end: Option<LogEnd>,
     file_bytes: u64,
     quarantine: &Quarantine,
 ) -> Result<Opened> {
@@ -61,7 +62,14 @@ pub(in crate::state) fn open(
     for path in files::list(dir)? {
         numbers.extend(number_of(&path));
     }
+    // All files say the same; damage leaves one that can be read, or the database.
+    let told = numbers.iter().find_map(|n| salt_of(&path_of(dir, *n)));
+    let salt = match told.or(end.map(|end| end.salt)) {
+        Some(salt) => salt,
+        None => new_salt()?,
+    };
     let mut scan = Scan {
+        salt,
         durable_stamp,
         inner: Inner {
             index: Index::default(),
@@ -78,8 +86,8 @@ pub(in crate::state) fn open(
         let length = scan.file(dir, *number, &numbers)?;
         last = Some((*number, length));
     }
-    if let Some((number, length)) = end {
-        scan.reaches(number, length);
+    if let Some(end) = end {
+        scan.reaches(end.file, end.length);
     }
     for (stamp, (number, lost)) in std::mem::take(&mut scan.incomplete) {
         let reason = format!("entries of commit {stamp:#x} can't be read");
@@ -92,6 +100,7 @@ pub(in crate::state) fn open(
     Ok(Opened {
         log: RowLog {
             dir: dir.to_path_buf(),
+            salt,
             inner: RwLock::new(scan.inner),
         },
         writer: LogWriter::new(next_number, last, file_bytes, evacuate_upto),
@@ -109,8 +118,8 @@ impl Opened {
         &mut self,
         stamp: u64,
         options: &DatabaseOptions,
-    ) -> Result<(u32, u64)> {
-        let mut group = Group::new(stamp);
+    ) -> Result<LogEnd> {
+        let mut group = self.log.group(stamp);
         for batch in &self.redo {
             group.add(batch);
         }
@@ -143,6 +152,7 @@ fn number_of(path: &Path) -> Option<u32> {
 }
 
 struct Scan {
+    salt: u32,
     durable_stamp: u64,
     inner: Inner,
     /// By stamp of a commit that is not whole: in which file, and how many
@@ -178,10 +188,14 @@ impl Scan {
         let mut reading: Option<Reading> = None;
         let (mut upto, mut known_upto, mut torn) = (0, 0, false);
         raw_scan::scan_file(&path, MAGIC, ENTRY_BYTES_MAX, &mut |offset, bytes| {
-            let entry = Entry::decode(bytes)?;
+            let entry = Entry::decode(bytes, self.salt)?;
             let length = entry.bytes();
             let end = offset + length as u64;
             if entry.kind == Kind::Begin {
+                if offset > 0 {
+                    // Not one of ours: it needs no salt.
+                    return None;
+                }
                 self.begins(number, &entry, numbers);
                 (upto, known_upto) = (end, end);
                 return Some(length);
@@ -311,6 +325,31 @@ impl Scan {
             },
         })
     }
+}
+
+/// The salt, as the begin of a file says it.
+fn salt_of(path: &Path) -> Option<u32> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .ok()?
+        .take(BEGIN_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    let entry = Entry::decode(&bytes, 0)?;
+    let salt = entry.value.get(24..28)?.try_into().ok()?;
+    (entry.kind == Kind::Begin).then(|| u32::from_be_bytes(salt))
+}
+
+/// More than the begin of a file takes.
+const BEGIN_BYTES_MAX: u64 = 256;
+
+fn new_salt() -> Result<u32> {
+    let path = Path::new("/dev/urandom");
+    let mut salt = [0; 4];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut salt))
+        .map_err(|e| StoreError::io("read", path, e))?;
+    Ok(u32::from_be_bytes(salt))
 }
 
 fn number_at(bytes: &[u8]) -> Option<u64> {

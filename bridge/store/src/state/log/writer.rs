@@ -106,6 +106,7 @@ impl LogWriter {
             return Err(error);
         }
         let appended = Appended {
+            salt: log.salt,
             file: current.number,
             offset: current.end,
             bytes: group.bytes.len() as u64,
@@ -278,6 +279,7 @@ impl LogWriter {
             &u64::from(number).to_be_bytes()[..],
             &u64::from(last).to_be_bytes(),
             &length.to_be_bytes(),
+            &log.salt.to_be_bytes(),
         ]
         .concat();
         let mut bytes = Vec::new();
@@ -287,7 +289,7 @@ impl LogWriter {
             key: &[],
             value: &value,
         }
-        .encode_into(&mut bytes);
+        .encode_into(&mut bytes, 0);
         if let Err(error) = file.write_all_at(&bytes, 0) {
             let _ = fs::remove_file(&path);
             return Err(failed(error));
