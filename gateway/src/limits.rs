@@ -44,6 +44,9 @@ pub const RECEIPTS_WAITING_MAX: usize = 16;
 pub const RECEIPTS_WAITING_BYTES_MAX: usize = 8 * 1024;
 /// Receipts read from the outbox at once: what may wait.
 pub const RECEIPTS_PER_PAGE: usize = RECEIPTS_WAITING_MAX;
+/// How long a session's first receipt waits for the row that says that the
+/// session is connected: a sync takes milliseconds, seconds on a bad card.
+pub const RECEIPTS_DURABLE_WAIT: std::time::Duration = std::time::Duration::from_secs(3);
 /// Pages of receipts that are read at once, in the order in which they were
 /// asked for. In a storm of reconnects the others wait for a place, not the
 /// threads and the disk that everybody needs.

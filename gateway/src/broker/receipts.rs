@@ -222,8 +222,12 @@ impl Broker {
         if page.after == 0 {
             // The row that says that this session is connected, or subscribed,
             // comes before the first receipt: after a kill, what may have been
-            // sent goes out with DUP.
-            self.commit(Batch::new()).await?;
+            // sent goes out with DUP. A disk that stands still is not waited for:
+            // then a kill may cost a DUP, but no receipt.
+            let durable = self.commit(Batch::new());
+            if let Ok(done) = tokio::time::timeout(limits::RECEIPTS_DURABLE_WAIT, durable).await {
+                done?;
+            }
         }
         let turn = self.receipts.pages.clone().acquire_owned().await;
         let read = tokio::task::spawn_blocking(move || {

@@ -12,6 +12,7 @@ use risiti_bridge::TraceLog;
 use risiti_bridge::receipts::{Outbox, OutboxSetup, ReceiptsOptions};
 use risiti_config::Terminals;
 use risiti_store::{Journal, State, StoreOptions};
+use risiti_tests::crash::Shim;
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
 use risiti_tests::wire_client::{Connect, PATIENCE, Packet, Wire};
 
@@ -119,6 +120,35 @@ fn a_receipt_in_flight_at_a_kill_comes_again_with_dup_and_its_identifier() -> io
             wire.acknowledge(message)?;
         }
         until_waiting(&gateway, 0)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_stands_still_holds_up_no_receipt_that_is_on_it() -> io::Result<()> {
+    let dir = tempfile::tempdir()?;
+    std::fs::create_dir_all(dir.path().join("data"))?;
+    let shim = Shim::over(&dir.path().join("data"))?;
+    let switches = ProcessSwitches::default();
+    let mut gateway = GatewayProcess::start(CONFIG, dir.path(), switches, Some(shim))?;
+    for version in VERSIONS {
+        let connect = lasting(version, &format!("still-{version}"));
+        subscribe(&gateway, &connect)?.disconnect()?;
+    }
+    {
+        let store = Store::open(&mut gateway);
+        for version in VERSIONS {
+            store.issue(&format!("still-{version}"), &["one"]);
+        }
+    }
+    gateway.restart()?;
+    let shim = gateway.shim().expect("it was given");
+    shim.delay_syncs_ms(600_000);
+    for version in VERSIONS {
+        let connect = lasting(version, &format!("still-{version}"));
+        let mut wire = Wire::accepted(gateway.mqtt_addr(), &connect)?;
+        assert_eq!(wire.take()?.text(), "one");
+        wire.ping()?;
     }
     Ok(())
 }
