@@ -17,6 +17,17 @@ pub const QUEUE_KBYTES_MAX: usize = 16_384;
 /// queue, so that a batch always fits with its keys and headers.
 pub const BATCH_BYTES_MAX: usize = QUEUE_KBYTES_MAX * 1024 / 2;
 
+/// Bytes of the first batch: a link of half a megabit a second carries it within
+/// the default transaction timeout, and the eighth one of a fast link is whole.
+pub const PACE_BYTES_FIRST: usize = 1 << 20;
+
+/// Bytes that a batch may always have: what 2G carries within that time.
+pub const PACE_BYTES_MIN: usize = 32 * 1024;
+
+/// A batch is made so large that it takes one part in so many of the transaction
+/// timeout: a link may become that much slower before one is lost.
+pub const PACE_TIMEOUT_PART: u32 = 4;
+
 /// Longest pause between attempts while Kafka is away. A person who mends the
 /// link sees records flow within about a second; a SYN a second costs nothing.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(1);

@@ -15,6 +15,7 @@ use risiti_config::{DEFAULT_CLUSTER, Mode};
 use risiti_store::{Position, Record};
 
 use super::core::{Backoff, Outgoing, Plan, Remedy, is_fenced, remedy};
+use super::pace::Pace;
 use super::producer::{Context, Producer};
 use super::transaction::Sent;
 use super::{Control, ForwarderSetup, State};
@@ -52,6 +53,8 @@ struct Life {
     backoff: Backoff,
     /// When another producer had taken over, within the last while.
     fenced: Vec<Instant>,
+    /// How much the link carries.
+    pace: Pace,
 }
 
 impl Life {
@@ -69,6 +72,14 @@ pub(super) fn run(setup: &ForwarderSetup, control: &Control) {
     let mut life = Life {
         backoff: Backoff::new(),
         fenced: Vec::new(),
+        pace: Pace::new(
+            setup
+                .cluster
+                .batch_bytes_max
+                .as_usize()
+                .min(limits::BATCH_BYTES_MAX),
+            Duration::from_millis(setup.cluster.transaction_timeout_ms.into()),
+        ),
     };
     while !control.stopping() {
         control.set_state(State::Connecting);
@@ -262,12 +273,6 @@ impl<'a> Session<'a> {
     /// Sends until asked to stop.
     fn drain(&mut self, life: &mut Life) -> Result<(), End> {
         let source = Arc::clone(&self.setup.source);
-        let bytes_max = self
-            .setup
-            .cluster
-            .batch_bytes_max
-            .as_usize()
-            .min(limits::BATCH_BYTES_MAX);
         loop {
             self.go_on()?;
             self.producer.poll(Duration::ZERO);
@@ -288,6 +293,7 @@ impl<'a> Session<'a> {
                 self.ensure_topics()?;
             }
             self.let_gather(source.end());
+            let bytes_max = life.pace.bytes_max();
             let batch = match source.read(self.next, self.records_max, bytes_max) {
                 Ok(batch) => batch,
                 Err(error) => {
@@ -371,8 +377,17 @@ impl<'a> Session<'a> {
         if !self.aging.is_empty() {
             self.warn_of_aged(&plan.sends);
         }
-        match self.send(&plan.sends, plan.next)? {
+        let sent = self.send(&plan.sends, plan.next);
+        if matches!(sent, Err(End::Anew { .. }) | Ok(Sent::Again)) {
+            life.pace.failed();
+        }
+        match sent? {
             Sent::Committed => {
+                let bytes = plan
+                    .sends
+                    .iter()
+                    .map(|send| send.record.record.payload.len());
+                life.pace.committed(bytes.sum(), self.sent_at.elapsed());
                 ForwarderMetrics::add(&self.setup.metrics.skipped, plan.skipped);
                 self.next = plan.next;
                 self.committed(life);

@@ -52,7 +52,9 @@ impl Cluster {
             // Reached only behind a backlog, where it doubles the rate of 1,000.
             batch_records_max: 10_000,
             batch_bytes_max: ByteSize::mib(8),
-            transaction_timeout_ms: 60_000,
+            // A gateway that is lost for good holds readers up for that long and
+            // 10 s more; batches are made to take a fraction of it.
+            transaction_timeout_ms: 15_000,
             positions_topic: "risiti.positions".into(),
             create_topics: true,
             partitions: 6,
