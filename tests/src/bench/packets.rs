@@ -50,12 +50,22 @@ pub fn publish(topic: &str, packet_id: u16, payload: &[u8], out: &mut Vec<u8>) {
     out.extend(payload);
 }
 
-/// The first packet's first byte and body, and what is behind it; none while it
-/// is not whole.
+/// A packet that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incoming<'a> {
+    /// Its first byte: kind and flags.
+    pub first: u8,
+    /// What follows its length.
+    pub body: &'a [u8],
+    /// What came behind it.
+    pub behind: &'a [u8],
+}
+
+/// The first packet; none while it is not whole.
 ///
 /// # Errors
 /// A length that the standard does not allow.
-pub fn split(bytes: &[u8]) -> io::Result<Option<(u8, &[u8], &[u8])>> {
+pub fn split(bytes: &[u8]) -> io::Result<Option<Incoming<'_>>> {
     let mut length = 0;
     for (index, shift) in (1..5).zip((0..28).step_by(7)) {
         let Some(byte) = bytes.get(index) else {
@@ -63,9 +73,12 @@ pub fn split(bytes: &[u8]) -> io::Result<Option<(u8, &[u8], &[u8])>> {
         };
         length |= usize::from(byte & 0x7F) << shift;
         if byte & 0x80 == 0 {
-            let behind = &bytes[index + 1..];
-            let parts = behind.split_at_checked(length);
-            return Ok(parts.map(|(body, rest)| (bytes[0], body, rest)));
+            let parts = bytes[index + 1..].split_at_checked(length);
+            return Ok(parts.map(|(body, behind)| Incoming {
+                first: bytes[0],
+                body,
+                behind,
+            }));
         }
     }
     Err(io::Error::other("a length of more than four bytes"))
@@ -198,6 +211,24 @@ mod tests {
         let second = &out[expected.len()..];
         assert_eq!(&second[8..18], b"\x01\x08\x00\x00\x00\x00\x00\x00\x00\x02");
         assert_eq!(second.len(), expected.len());
+    }
+
+    #[test]
+    fn packets_are_cut_where_they_end() {
+        let mut bytes = Vec::new();
+        publish("t/x/records", 7, &[5; 200], &mut bytes);
+        bytes.extend([0x40, 2, 0, 9]);
+        for whole in 0..bytes.len() - 4 {
+            assert_eq!(split(&bytes[..whole]).unwrap(), None);
+        }
+        let first = split(&bytes).unwrap().unwrap();
+        let (packet_id, payload) = delivery(first.body).unwrap();
+        assert_eq!((first.first, packet_id, payload.len()), (0x32, [0, 7], 200));
+        let second = split(first.behind).unwrap().unwrap();
+        assert_eq!((second.first, second.body), (0x40, &[0, 9][..]));
+        assert!(second.behind.is_empty());
+        assert!(split(&[0x30, 0xff, 0xff, 0xff, 0xff, 0]).is_err());
+        assert!(delivery(&[0, 9, b't']).is_err());
     }
 
     #[test]

@@ -156,16 +156,17 @@ impl<'a> Terminal<'a> {
         }
         let now = self.notebook.now();
         let mut rest = &self.incoming[..];
-        while let Some((kind, body, behind)) = packets::split(rest)? {
-            match kind & 0xF0 {
-                0x40 => {
-                    let sequence = usize::from(u16::from_be_bytes([body[0], body[1]]));
+        while let Some(packet) = packets::split(rest)? {
+            match packet.first & 0xF0 {
+                0x40 if packet.body.len() >= 2 => {
+                    let sequence =
+                        usize::from(u16::from_be_bytes([packet.body[0], packet.body[1]]));
                     if let Some(times) = self.payments.get(sequence.wrapping_sub(1)) {
                         note(&times.acknowledged, now);
                     }
                 }
                 0x30 => {
-                    let (packet_id, payload) = packets::delivery(body)?;
+                    let (packet_id, payload) = packets::delivery(packet.body)?;
                     let receipt = Receipt::decode(payload).map_err(wire)?;
                     let index = usize::try_from(receipt.sequence).map_err(io::Error::other)?;
                     if let Some(times) = self.payments.get(index.wrapping_sub(1)) {
@@ -179,7 +180,7 @@ impl<'a> Terminal<'a> {
                 }
                 other => return Err(io::Error::other(format!("a packet {other:02x}"))),
             }
-            rest = behind;
+            rest = packet.behind;
         }
         let taken = self.incoming.len() - rest.len();
         self.incoming.drain(..taken);
