@@ -95,7 +95,7 @@ fn g4_g5_each_payment_settled_and_printed_once_under_kills_of_everything() {
         spec.per_second = 3.0;
         spec.power = Some(POWER);
         spec.resend = Some(Resend {
-            after: Duration::from_secs(30),
+            after: Duration::from_secs(6),
             longest: Duration::from_secs(60),
         });
         spec.away = (n % 4 == 3).then_some(Away {
