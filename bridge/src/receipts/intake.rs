@@ -15,7 +15,7 @@ use bytes::Bytes;
 use risiti_store::{Identity, NewRecord, Record};
 use risiti_wire::{Receipt, Status, validate_terminal_id};
 
-use super::outbox::Received;
+use super::poll::Received;
 use crate::dead_letters::{DeadLetter, Reason};
 use crate::limits;
 

@@ -12,13 +12,16 @@
 //! |---------------|--------------------------------------------------------------|
 //! | `rows.rs`     | layout on disk                                               |
 //! | `ledger.rs`   | core: numbers, counts and bounds                             |
-//! | `outbox.rs`   | the rows, in step with the ledger                            |
+//! | `outbox.rs`   | what waits, as the MQTT side sees it                         |
+//! | `poll.rs`     | core: what becomes one commit                                |
+//! | `storing.rs`  | a poll becomes a commit, and listeners hear of it            |
 //! | `delivered.rs`| from a PUBACK to the delivery event and the end of the row   |
 //! | `event.rs`    | the delivery event                                           |
 //! | `intake.rs`   | core: what a message of the receipts' topic is               |
 //! | `begin.rs`    | core: where to begin in a partition                          |
 //! | `consumer.rs` | the consumer's handle and status                             |
 //! | `reading.rs`  | the consumer's thread                                        |
+//! | `places.rs`   | its partitions, and where it is in them                      |
 
 mod begin;
 mod consumer;
@@ -28,8 +31,11 @@ mod intake;
 mod ledger;
 mod metrics;
 mod outbox;
+mod places;
+mod poll;
 mod reading;
 mod rows;
+mod storing;
 
 use bytes::Bytes;
 
@@ -40,7 +46,8 @@ pub use consumer::{
 pub use event::{DELIVERIES_ROUTE, Delivered, deliveries_route};
 pub use intake::{EXPIRY_HEADER, RECEIPTS_ROUTE};
 pub use metrics::ReceiptsMetrics;
-pub use outbox::{Elsewhere, NextOffset, Now, Outbox, OutboxSetup, Poll, Received};
+pub use outbox::{Now, Outbox, OutboxSetup};
+pub use poll::{Elsewhere, NextOffset, Poll, Received};
 
 /// Numbers a terminal's receipts in the order in which they came: from 1, never
 /// used again within a data directory.

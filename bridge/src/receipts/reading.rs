@@ -14,25 +14,27 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
-use rdkafka::{Offset, TopicPartitionList};
 
-use super::begin::{Begin, begin};
 use super::consumer::{About, ConsumerSetup, Control, ReceiptsFault, ReceiptsState};
 use super::event::{Delivered, JOURNAL_HEADER};
 use super::intake::{EXPIRY_HEADER, Message};
 use super::metrics::ReceiptsMetrics;
-use super::outbox::{Elsewhere, NextOffset, Poll};
+use super::poll::{Elsewhere, NextOffset, Poll};
 use crate::error::BridgeError;
 use crate::forwarder::core::Backoff;
-use crate::{client, limits, topics};
+use crate::{client, limits};
 use risiti_store::StoreError;
 
 /// Why a session ends.
-enum End {
+pub(super) enum End {
     Stopped,
+    /// There is no room for more receipts. The consumer goes rather than pauses:
+    /// a pause soon after an assignment can lose its offset (librdkafka issue
+    /// 2190).
+    Refused,
     Anew(String),
 }
 
@@ -48,6 +50,10 @@ pub(super) fn run(setup: &ConsumerSetup, control: &Control) {
         }));
         let reason = match ended {
             Ok(End::Stopped) => break,
+            Ok(End::Refused) => {
+                wait_for_room(setup, control);
+                continue;
+            }
             Ok(End::Anew(reason)) => reason,
             Err(_) => "a bug: the receipts' consumer panicked; please report it".into(),
         };
@@ -68,6 +74,19 @@ pub(super) fn run(setup: &ConsumerSetup, control: &Control) {
     control.set_ended();
 }
 
+/// While there is no room for receipts, none is taken.
+fn wait_for_room(setup: &ConsumerSetup, control: &Control) {
+    while !control.stopping()
+        && let Some(why) = setup.outbox.refused()
+    {
+        control.set_state(ReceiptsState::Paused);
+        let alarm = format!("no receipts are taken from Kafka: {why}");
+        control.alarm(About::Refused, Some(alarm));
+        control.pause(limits::IDLE_WAIT);
+    }
+    control.alarm(About::Refused, None);
+}
+
 fn one_session(setup: &ConsumerSetup, control: &Control, backoff: &mut Backoff) -> End {
     let ended = Session::open(setup, control).and_then(|mut session| {
         session.connect()?;
@@ -82,7 +101,7 @@ fn one_session(setup: &ConsumerSetup, control: &Control, backoff: &mut Backoff) 
 
 /// What librdkafka reports comes with [`BaseConsumer::poll`] too, where it is
 /// judged: by itself it would put ends of partitions into the log as errors.
-struct Quiet;
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -92,30 +111,31 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-type Reader = BaseConsumer<Quiet>;
+pub(super) type Reader = BaseConsumer<Quiet>;
 
 /// Nothing is ever returned but an [`End`].
 enum Never {}
 
 /// A partition that is read: `Some(next)` once its place is known.
-type Places = BTreeMap<(Arc<str>, i32), Option<i64>>;
+pub(super) type Places = BTreeMap<(Arc<str>, i32), Option<i64>>;
 
-struct Session<'a> {
-    setup: &'a ConsumerSetup,
-    control: &'a Control,
-    consumer: Reader,
-    bootstrap: String,
-    receipts: Arc<str>,
-    deliveries: Arc<str>,
-    places: Places,
+/// One consumer's life.
+pub(super) struct Session<'a> {
+    pub(super) setup: &'a ConsumerSetup,
+    pub(super) control: &'a Control,
+    pub(super) consumer: Reader,
+    pub(super) bootstrap: String,
+    pub(super) receipts: Arc<str>,
+    pub(super) deliveries: Arc<str>,
+    pub(super) places: Places,
     /// Partitions of the receipts whose end was not reached yet.
-    behind: BTreeSet<i32>,
-    caught_up: bool,
-    paused: bool,
-    looked_at: Instant,
-    shown_at: Instant,
+    pub(super) behind: BTreeSet<i32>,
+    pub(super) caught_up: bool,
+    pub(super) connected: bool,
+    pub(super) looked_at: Instant,
+    pub(super) shown_at: Instant,
     /// Durable offsets that Kafka was not shown yet.
-    to_show: BTreeMap<(Arc<str>, i32), i64>,
+    pub(super) to_show: BTreeMap<(Arc<str>, i32), i64>,
 }
 
 impl<'a> Session<'a> {
@@ -164,14 +184,14 @@ impl<'a> Session<'a> {
             places: Places::new(),
             behind: BTreeSet::new(),
             caught_up: false,
-            paused: false,
+            connected: false,
             looked_at: Instant::now(),
             shown_at: Instant::now(),
             to_show: BTreeMap::new(),
         })
     }
 
-    fn go_on(&self) -> Result<(), End> {
+    pub(super) fn go_on(&self) -> Result<(), End> {
         if self.control.stopping() {
             Err(End::Stopped)
         } else {
@@ -208,119 +228,21 @@ impl<'a> Session<'a> {
         while self.consumer.poll(Duration::ZERO).is_some() {}
     }
 
-    /// Looks which partitions there are and adds those that are new. `false`: there
-    /// is no topic of receipts.
-    fn look_for_partitions(&mut self) -> Result<bool, BridgeError> {
-        self.looked_at = Instant::now();
-        // All topics in one answer: asking for one by name could create it.
-        let metadata = self
-            .consumer
-            .fetch_metadata(None, limits::CALL * 4)
-            .map_err(BridgeError::kafka("list the partitions of the receipts"))?;
-        let metrics = self.setup.outbox.metrics();
-        metrics.connected.store(true, Ordering::Relaxed);
-        let mut found = Vec::new();
-        let mut missing = Vec::new();
-        for (topic, wanted) in [(&self.receipts, true), (&self.deliveries, self.caught_up)] {
-            let known = metadata
-                .topics()
-                .iter()
-                .find(|known| known.name() == &**topic && !known.partitions().is_empty());
-            match known {
-                Some(known) if wanted => found.extend(
-                    known
-                        .partitions()
-                        .iter()
-                        .map(|partition| (Arc::clone(topic), partition.id())),
-                ),
-                Some(_) => {}
-                None => missing.push(topic.to_string()),
-            }
-        }
-        self.provide(&missing);
-        if missing.contains(&self.setup.topic) {
-            return Ok(false);
-        }
-        let new: Vec<_> = found
-            .into_iter()
-            .filter(|place| !self.places.contains_key(place))
-            .collect();
-        if !new.is_empty() {
-            for (topic, partition) in new {
-                let next = self
-                    .setup
-                    .outbox
-                    .offset(&self.setup.cluster_name, &topic, partition)?;
-                if topic == self.receipts {
-                    self.behind.insert(partition);
-                    self.caught_up = false;
-                    self.control.set_caught_up(false);
-                }
-                self.places.insert((topic, partition), next);
-            }
-            self.assign()?;
-        }
-        Ok(true)
-    }
-
-    /// Creates topics that are missing, or says that somebody has to.
-    fn provide(&self, missing: &[String]) {
-        let cluster = &self.setup.cluster;
-        let created =
-            !missing.is_empty() && (cluster.create_topics || self.setup.embedded.is_some());
-        let mut trouble = None;
-        if created {
-            trouble = topics::create(
-                cluster,
-                &self.bootstrap,
-                self.setup.embedded.as_deref(),
-                missing,
-                limits::CALL * 10,
-            )
-            .err()
-            .map(|error| error.to_string());
-        }
-        for (topic, about) in [
-            (&self.setup.topic, About::Topic),
-            (&self.setup.deliveries_topic, About::Deliveries),
-        ] {
-            let note = match (&trouble, created) {
-                _ if !missing.contains(topic) => None,
-                (Some(trouble), _) => Some(trouble.clone()),
-                (None, true) => None,
-                (None, false) => Some(format!(
-                    "cluster {} has no topic {topic}: create it, or set create_topics = true; no receipt comes until then",
-                    self.setup.cluster_name
-                )),
-            };
-            self.control.note(about, note);
-        }
-    }
-
-    /// Has librdkafka read all partitions from their places.
-    fn assign(&mut self) -> Result<(), BridgeError> {
-        let mut list = TopicPartitionList::new();
-        for ((topic, partition), next) in &self.places {
-            let offset = next.map_or(Offset::Beginning, Offset::Offset);
-            list.add_partition_offset(topic, *partition, offset)
-                .map_err(BridgeError::kafka("assign the partitions of the receipts"))?;
-        }
-        self.paused = false;
-        self.consumer
-            .assign(&list)
-            .map_err(BridgeError::kafka("assign the partitions of the receipts"))?;
-        tracing::info!(partitions = self.places.len(), places = ?self.places, "reading receipts");
-        Ok(())
-    }
-
     /// Reads until asked to stop.
     fn read(&mut self) -> Result<Never, End> {
         self.control.set_state(ReceiptsState::Reading);
         self.control.set_last_error(None);
         loop {
             self.go_on()?;
-            self.pause_if_refused()?;
-            if self.looked_at.elapsed() >= limits::PARTITIONS_LOOK
+            if self.setup.outbox.refused().is_some() {
+                return Err(End::Refused);
+            }
+            let due = if self.connected {
+                limits::PARTITIONS_LOOK
+            } else {
+                limits::BACKOFF_MAX
+            };
+            if self.looked_at.elapsed() >= due
                 && let Err(error) = self.look_for_partitions()
             {
                 self.trouble(&error.to_string());
@@ -344,6 +266,7 @@ impl<'a> Session<'a> {
         while poll.has_room() {
             match consumer.poll(timeout) {
                 None => break,
+                Some(Ok(message)) if self.was_taken(&message) => {}
                 Some(Ok(message)) => {
                     take(
                         self.setup,
@@ -369,9 +292,25 @@ impl<'a> Session<'a> {
         }
         if let Some(error) = failed {
             self.failed(&error)?;
+        } else if !poll.offsets.is_empty() {
+            self.set_connected(true);
+            self.control.alarm(About::Rights, None);
         }
         self.catch_up()?;
         Ok((!poll.offsets.is_empty()).then_some(poll))
+    }
+
+    /// Whether this was taken before: never expected, and to take it twice would
+    /// deliver it twice.
+    fn was_taken(&self, message: &BorrowedMessage<'_>) -> bool {
+        let topic = if message.topic() == &*self.receipts {
+            &self.receipts
+        } else {
+            &self.deliveries
+        };
+        let place = (Arc::clone(topic), message.partition());
+        let next = self.places.get(&place).copied().flatten();
+        next.is_some_and(|next| message.offset() < next)
     }
 
     /// Once the receipts were read to their ends, the delivery events are too.
@@ -423,7 +362,7 @@ impl<'a> Session<'a> {
     }
 
     /// Gives a poll to the store, and waits only if too much is under way.
-    fn store(&mut self, poll: Poll) -> Result<(), End> {
+    pub(super) fn store(&mut self, poll: Poll) -> Result<(), End> {
         let options = self.setup.outbox.options();
         options.at(ReceiptsFault::BeforeCommit);
         let outbox = &self.setup.outbox;
@@ -460,36 +399,17 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// While there is no disk for receipts, none is taken.
-    fn pause_if_refused(&mut self) -> Result<(), End> {
-        let refused = self.setup.outbox.refused();
-        if refused.is_some() == self.paused {
-            return Ok(());
+    /// Notes whether the cluster answers.
+    pub(super) fn set_connected(&mut self, connected: bool) {
+        if connected && !self.connected {
+            self.control.set_last_error(None);
         }
-        let change = self.consumer.assignment().and_then(|partitions| {
-            if refused.is_some() {
-                self.consumer.pause(&partitions)
-            } else {
-                self.consumer.resume(&partitions)
-            }
-        });
-        if let Err(error) = change {
-            return Err(End::Anew(error.to_string()));
-        }
-        self.paused = refused.is_some();
-        self.control.set_state(if self.paused {
-            ReceiptsState::Paused
-        } else {
-            ReceiptsState::Reading
-        });
-        self.control.alarm(
-            About::Refused,
-            refused.map(|why| format!("no receipts are taken from Kafka: {why}")),
-        );
-        Ok(())
+        self.connected = connected;
+        let metrics = self.setup.outbox.metrics();
+        metrics.connected.store(connected, Ordering::Relaxed);
     }
 
-    fn trouble(&self, error: &str) {
+    pub(super) fn trouble(&self, error: &str) {
         self.control.set_last_error(Some(error.into()));
     }
 
@@ -519,70 +439,10 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Code::AllBrokersDown => {
-                let metrics = self.setup.outbox.metrics();
-                metrics.connected.store(false, Ordering::Relaxed);
+                self.set_connected(false);
                 Ok(())
             }
             _ => Ok(()),
-        }
-    }
-
-    /// An offset is not in Kafka: judges all places by what the partitions hold.
-    fn find_places(&mut self) -> Result<(), End> {
-        let places: Vec<_> = self.places.iter().map(|(k, v)| (k.clone(), *v)).collect();
-        for ((topic, partition), next) in places {
-            let (low, high) = loop {
-                self.go_on()?;
-                match self
-                    .consumer
-                    .fetch_watermarks(&topic, partition, limits::CALL * 4)
-                {
-                    Ok(found) => break found,
-                    Err(error) => {
-                        self.trouble(&error.to_string());
-                        self.control.pause(limits::BACKOFF_MAX);
-                    }
-                }
-            };
-            let judged = begin(next, low, high);
-            match judged {
-                Begin::At(_) => {}
-                Begin::Gone { offsets, .. } => {
-                    let gone = u64::try_from(offsets).unwrap_or(0);
-                    ReceiptsMetrics::add(&self.setup.outbox.metrics().gone, gone);
-                    self.control.alarm(About::Gone, Some(format!(
-                        "Kafka deleted {offsets} offsets of topic {topic}, partition {partition}, before this gateway read them (it was away for longer than the topic's retention); their terminals ask again for what they miss; set a longer retention.ms"
-                    )));
-                }
-                Begin::Anew { was, .. } => {
-                    self.control.alarm(About::Anew, Some(format!(
-                        "topic {topic}, partition {partition}, ends at offset {high}, but this gateway had read it until {was}: it was made anew, and is read from its beginning; terminals recognise what they have had"
-                    )));
-                }
-            }
-            if next != Some(judged.at()) {
-                self.places.insert((topic, partition), Some(judged.at()));
-            }
-        }
-        self.assign().map_err(|error| End::Anew(error.to_string()))
-    }
-
-    /// Shows Kafka how far this gateway is, for monitoring only.
-    fn show_offsets(&mut self) {
-        for offset in self.setup.outbox.take_durable() {
-            self.to_show
-                .insert((offset.topic, offset.partition), offset.next);
-        }
-        if self.to_show.is_empty() || self.shown_at.elapsed() < limits::OFFSETS_SHOWN {
-            return;
-        }
-        self.shown_at = Instant::now();
-        let mut list = TopicPartitionList::new();
-        for ((topic, partition), next) in std::mem::take(&mut self.to_show) {
-            let _ = list.add_partition_offset(&topic, partition, Offset::Offset(next));
-        }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-            tracing::debug!(%error, "offsets could not be shown to Kafka");
         }
     }
 }
