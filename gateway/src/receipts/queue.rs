@@ -25,7 +25,7 @@
 //!
 //! A core: it knows no clock, store or socket.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use risiti_bridge::receipts::{ReceiptNumber, StoredReceipt};
 use risiti_mqtt::{Qos, Subscription};
@@ -106,6 +106,9 @@ pub struct ReceiptsQueue {
     waiting: VecDeque<StoredReceipt>,
     waiting_bytes: usize,
     in_flight: BTreeMap<ReceiptNumber, InFlight>,
+    /// Sent before an UNSUBSCRIBE and not acknowledged when the connection ended:
+    /// at most a window of them. A restart forgets them.
+    finishing: BTreeSet<ReceiptNumber>,
     /// Came to an end while a page is read, which may still hold them; no more
     /// than a window of them, for nothing else is sent meanwhile.
     done_meanwhile: Vec<ReceiptNumber>,
@@ -131,6 +134,7 @@ impl ReceiptsQueue {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             in_flight: BTreeMap::new(),
+            finishing: BTreeSet::new(),
             done_meanwhile: Vec::new(),
             wants_last: false,
             last_again: false,
@@ -160,11 +164,12 @@ impl ReceiptsQueue {
 
     /// The client subscribes, perhaps again. Whether it did not before.
     pub fn subscribe(&mut self, subscription: Subscription) -> bool {
+        self.finishing.clear();
         self.subscription.replace(subscription).is_none()
     }
 
-    /// The client unsubscribes: nothing more is sent, but what was sent is still
-    /// acknowledged (MQTT-3.10.4-3). False: it had not subscribed.
+    /// The client unsubscribes: nothing new is sent, but the delivery of what was
+    /// sent is completed (MQTT-3.10.4-3). False: it had not subscribed.
     pub fn unsubscribe(&mut self) -> bool {
         self.serving = false;
         self.look_again();
@@ -187,7 +192,7 @@ impl ReceiptsQueue {
     /// A connection resumes the session.
     pub fn connected(&mut self) {
         self.disconnected();
-        self.serving = self.subscription.is_some();
+        self.serving = self.subscription.is_some() || !self.finishing.is_empty();
     }
 
     /// The connection is gone: the next one starts from the outbox.
@@ -197,10 +202,16 @@ impl ReceiptsQueue {
         self.look_again();
         let copy_waits = self.last.take().is_some();
         let copy_in_flight = self.in_flight.values().any(|f| f.retained);
+        if self.subscription.is_none() {
+            let sent = self.in_flight.values().filter(|f| !f.retained);
+            self.finishing.extend(sent.map(|f| f.number));
+        }
         self.in_flight.clear();
         self.done_meanwhile = Vec::new();
-        self.last_again |= copy_in_flight;
-        self.wants_last |= copy_in_flight || copy_waits;
+        if self.subscription.is_some() {
+            self.last_again |= copy_in_flight;
+            self.wants_last |= copy_in_flight || copy_waits;
+        }
     }
 
     fn look_again(&mut self) {
@@ -212,7 +223,7 @@ impl ReceiptsQueue {
 
     /// These receipts are in the outbox now. Whether there is something to send.
     pub fn arrived(&mut self, receipts: &[StoredReceipt]) -> bool {
-        if !self.serving {
+        if !self.serving || self.subscription.is_none() {
             return false;
         }
         for receipt in receipts {
@@ -238,7 +249,8 @@ impl ReceiptsQueue {
         // Of a page that was asked for again by a SUBSCRIBE.
         let known = self.in_flight.contains_key(&receipt.number)
             || self.done_meanwhile.contains(&receipt.number);
-        if !known {
+        let wanted = self.subscription.is_some() || self.finishing.contains(&receipt.number);
+        if wanted && !known {
             self.waiting_bytes += receipt.payload.len();
             self.waiting.push_back(receipt);
         }
@@ -247,6 +259,9 @@ impl ReceiptsQueue {
     /// The next page to read, if one is needed; the caller has to read it.
     pub fn ask(&mut self) -> Option<Page> {
         if !self.serving || self.reading || !self.more || !self.waiting.is_empty() {
+            return None;
+        }
+        if self.subscription.is_none() && self.finishing.last() <= Some(&self.loaded) {
             return None;
         }
         self.reading = true;
@@ -291,9 +306,9 @@ impl ReceiptsQueue {
         if !self.serving {
             return None;
         }
-        let subscription = self.subscription.as_ref()?;
-        let qos = subscription.qos.min(Qos::AtLeastOnce);
-        let subscription_id = subscription.id;
+        let subscription = self.subscription.as_ref();
+        let qos = subscription.map_or(Qos::AtLeastOnce, |s| s.qos.min(Qos::AtLeastOnce));
+        let subscription_id = subscription.and_then(|s| s.id);
         let number = self.last.as_ref().or_else(|| self.waiting.front())?.number;
         let at_least_once = qos == Qos::AtLeastOnce;
         if at_least_once && (window == 0 || !self.identifier_is_free(number)) {
@@ -357,6 +372,7 @@ impl ReceiptsQueue {
         if self.reading {
             self.done_meanwhile.push(number);
         }
+        self.finishing.remove(&number);
         self.in_flight.remove(&number)
     }
 }

@@ -144,6 +144,10 @@ fn unsubscribe_ends_the_delivery_and_another_can_not_end_it() -> io::Result<()> 
         house.until_waiting(2);
         stays_quiet(&mut wire)?;
         wire.disconnect()?;
+        let mut wire = house.client(&lasting(version, &id))?;
+        assert_eq!(wire.message()?, two.clone().again());
+        stays_quiet(&mut wire)?;
+        wire.disconnect()?;
         house.restart();
         let mut wire = house.client(&lasting(version, &id))?;
         stays_quiet(&mut wire)?;
