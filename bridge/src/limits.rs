@@ -134,6 +134,10 @@ pub const TRACE_WRITTEN_WAIT: Duration = Duration::from_secs(1);
 /// for each resend.
 pub const TRACE_EVENTS_MAX: usize = 500;
 
+/// Of the trace's end, what tells how long payments take now: some 6,000 of them,
+/// read in a few milliseconds.
+pub const TRACE_RECENT_BYTES: u64 = 1 << 20;
+
 /// Bytes of a terminal's id in the trace; the wire format allows 23.
 pub const TRACE_TERMINAL_BYTES_MAX: usize = 64;
 

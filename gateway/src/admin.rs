@@ -10,6 +10,7 @@
 //! | `GET /readyz` | 200 if records are taken, else 503 with the reasons |
 //! | `GET /metrics` | Prometheus text (OpenMetrics 1.0) |
 //! | `GET /v1/status` | [`Status`] as JSON |
+//! | `GET /v1/latency` | how long the last payments took, [`Latency`] |
 //! | `GET /v1/trace/TERMINAL/SEQUENCE` | the life of one payment, [`PaymentTrace`] |
 //! | `GET /v1/dead?after=ID&limit=N` | a page of dead letters, without payloads |
 //! | `GET /v1/dead/ID` | one, whole |
@@ -31,7 +32,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::gateway::View;
 use crate::status::Status;
-use crate::trace::{self, PaymentTrace};
+use crate::trace::{self, Latency, PaymentTrace};
 use crate::{dashboard, limits, metrics};
 
 /// Serves the admin port until told to stop.
@@ -42,6 +43,7 @@ pub async fn serve(listener: TcpListener, view: View, mut stopping: watch::Recei
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_page))
         .route("/v1/status", get(status))
+        .route("/v1/latency", get(latency))
         .route("/v1/trace/{terminal}/{sequence}", get(payment_trace))
         .route("/v1/dead", get(dead_list))
         .route("/v1/dead/{id}", get(dead_show).delete(dead_drop))
@@ -88,17 +90,27 @@ async fn status(State(view): Shared) -> Json<Status> {
     Json(Status::of(&view))
 }
 
+async fn latency(State(view): Shared) -> Result<Json<Latency>, Response> {
+    from_recorder(move || Ok(Latency::of(view.trace.recent_ms()?))).await
+}
+
 async fn payment_trace(
     State(view): Shared,
     Path((terminal, sequence)): Path<(String, u64)>,
 ) -> Result<Json<PaymentTrace>, Response> {
-    let told = tokio::task::spawn_blocking(move || {
+    from_recorder(move || {
         let events = view.trace.find(&terminal, sequence)?;
         let now = view.now_for(&terminal)?;
-        Ok::<_, std::io::Error>(trace::tell(&terminal, sequence, &events, &now))
+        Ok(trace::tell(&terminal, sequence, &events, &now))
     })
-    .await;
-    match told {
+    .await
+}
+
+/// Reads the recorder's files off the runtime's threads.
+async fn from_recorder<T: Send + 'static>(
+    read: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<Json<T>, Response> {
+    match tokio::task::spawn_blocking(read).await {
         Ok(Ok(told)) => Ok(Json(told)),
         Ok(Err(error)) => Err((
             StatusCode::SERVICE_UNAVAILABLE,

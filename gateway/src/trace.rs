@@ -82,6 +82,33 @@ pub struct PaymentStep {
     pub status: Option<u16>,
 }
 
+/// How long the last payments took, from the gateway's reception to the terminal's
+/// acknowledgement of the receipt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Of so many payments; 0: nothing is known.
+    pub payments: usize,
+    /// Half took at most this, milliseconds.
+    pub p50_ms: u64,
+    /// 99 % took at most this, milliseconds.
+    pub p99_ms: u64,
+}
+
+impl Latency {
+    /// Sums durations up, milliseconds in any order.
+    #[must_use]
+    pub fn of(mut took_ms: Vec<u64>) -> Self {
+        took_ms.sort_unstable();
+        let last = took_ms.len().saturating_sub(1);
+        let at = |percent: usize| took_ms.get(last * percent / 100).copied().unwrap_or(0);
+        Self {
+            payments: took_ms.len(),
+            p50_ms: at(50),
+            p99_ms: at(99),
+        }
+    }
+}
+
 /// What is so now, and matters for the answer.
 #[derive(Debug, Clone, Default)]
 pub struct Now {
@@ -544,6 +571,18 @@ mod tests {
         assert!(answer(&[], &now).1.ends_with("the disk is full"));
         now.recording = false;
         assert!(answer(&[], &now).1.contains("trace.bytes_max"));
+    }
+
+    #[test]
+    fn half_and_nearly_all_take_at_most() {
+        let latency = Latency::of((1..=101).rev().collect());
+        let expected = Latency {
+            payments: 101,
+            p50_ms: 51,
+            p99_ms: 100,
+        };
+        assert_eq!(latency, expected);
+        assert_eq!(Latency::of(Vec::new()), Latency::default());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use risiti_gateway::trace::{PaymentTrace, Whereabouts};
+use risiti_gateway::trace::{Latency, PaymentTrace, Whereabouts};
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
 use risiti_tests::real_kafka::RealKafka;
 use risiti_tests::risiti_command::{output, risiti};
@@ -193,6 +193,7 @@ fn page_tells(gateway: &GatewayProcess) {
         "backlog 0",
         "records 0 since the start",
         "dead 0",
+        "latency-more nothing delivered lately",
         "clusters default | CaughtUp | 0 | ",
         "answer The payment is in Kafka; it is not settled yet",
     ] {
@@ -303,4 +304,9 @@ fn a_receipt_is_followed_until_its_terminal_has_acknowledged_it() {
     assert!(page.contains("The receipt is at the terminal"), "{page}");
     assert!(page.contains("to the terminal, again"), "{page}");
     assert!(page.contains("From payment to receipt: "), "{page}");
+    let (status, latency) = gateway.get("/v1/latency").unwrap();
+    assert_eq!(status, 200);
+    let latency: Latency = serde_json::from_str(&latency).unwrap();
+    assert_eq!(latency.payments, 1);
+    assert_eq!(Some(latency.p99_ms), delivered.total_ms);
 }

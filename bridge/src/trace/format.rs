@@ -235,8 +235,13 @@ pub(super) fn base_ms(frame: &[u8]) -> u64 {
         .map_or(0, u64::from_le_bytes)
 }
 
-/// Shows the events of one record in a whole frame to `event`.
-pub(super) fn events_of(frame: &[u8], terminal: &str, sequence: u64, event: &mut dyn FnMut(Event)) {
+/// Shows the events in a whole frame to `event`: of each record for which `wanted`
+/// says so, with its terminal and sequence number.
+pub(super) fn events_in<'a>(
+    frame: &'a [u8],
+    wanted: impl Fn(&[u8], u64) -> bool,
+    mut event: impl FnMut(&'a str, u64, Event),
+) {
     let base_ms = base_ms(frame);
     let mut topic = "";
     let mut rest = Reader(frame.get(HEADER_BYTES..).unwrap_or_default());
@@ -251,11 +256,14 @@ pub(super) fn events_of(frame: &[u8], terminal: &str, sequence: u64, event: &mut
         let name = entry.name().unwrap_or_default();
         if name.is_empty() {
             topic = std::str::from_utf8(entry.0).unwrap_or_default();
-        } else if name == terminal.as_bytes()
-            && entry.number() == Some(sequence)
-            && let Some(found) = entry.event(base_ms, topic)
-        {
-            event(found);
+            continue;
+        }
+        let Some(sequence) = entry.number().filter(|number| wanted(name, *number)) else {
+            continue;
+        };
+        let terminal = std::str::from_utf8(name);
+        if let (Ok(terminal), Some(found)) = (terminal, entry.event(base_ms, topic)) {
+            event(terminal, sequence, found);
         }
     }
 }

@@ -15,7 +15,7 @@ mod segments;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -268,7 +268,8 @@ impl TraceLog {
         let mut found = VecDeque::new();
         for number in segments::list(&shared.dir)? {
             segments::scan(&segments::path(&shared.dir, number), &mut |_, frame| {
-                format::events_of(frame, terminal, sequence, &mut |event| {
+                let wanted = |name: &[u8], n| name == terminal.as_bytes() && n == sequence;
+                format::events_in(frame, wanted, |_, _, event| {
                     if found.len() >= limits::TRACE_EVENTS_MAX {
                         found.remove(limits::TRACE_EVENTS_MAX / 2);
                     }
@@ -277,6 +278,45 @@ impl TraceLog {
             })?;
         }
         Ok(found.into())
+    }
+
+    /// How long the payments took whose receipts were acknowledged last, from the
+    /// gateway's reception to the terminal's acknowledgement, milliseconds, in the
+    /// order of their acknowledgements. Reads the last
+    /// [`limits::TRACE_RECENT_BYTES`]; a payment that began before is left out.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn recent_ms(&self) -> io::Result<Vec<u64>> {
+        let Some(shared) = &self.shared else {
+            return Ok(Vec::new());
+        };
+        let _one = self.searching.lock();
+        let mut received = HashMap::new();
+        let mut took = Vec::new();
+        let Some(newest) = segments::list(&shared.dir)?.pop() else {
+            return Ok(took);
+        };
+        let path = segments::path(&shared.dir, newest);
+        segments::scan_end(&path, limits::TRACE_RECENT_BYTES, &mut |frame| {
+            format::events_in(
+                frame,
+                |_, _| true,
+                |terminal, sequence, event| match event.step {
+                    Passed::Durable { received_ms, .. } => {
+                        received
+                            .entry((terminal.to_owned(), sequence))
+                            .or_insert(received_ms);
+                    }
+                    Passed::Acknowledged { .. } => {
+                        let began = received.remove(&(terminal.to_owned(), sequence));
+                        took.extend(began.and_then(|began| event.at_ms.checked_sub(began)));
+                    }
+                    _ => {}
+                },
+            );
+        })?;
+        Ok(took)
     }
 
     /// The time of the oldest step that is still held, Unix milliseconds; `None`

@@ -153,13 +153,36 @@ pub(super) fn scan(path: &Path, frame: &mut dyn FnMut(u64, &[u8])) -> io::Result
     })
 }
 
+/// The same for the frames that begin in the last `bytes` of a file.
+pub(super) fn scan_end(path: &Path, bytes: u64, frame: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let Some(mut file) = open(path)? else {
+        return Ok(());
+    };
+    let from = file.metadata()?.len().saturating_sub(bytes);
+    file.seek(SeekFrom::Start(from))?;
+    scan_file(file, &mut |_, bytes| {
+        frame(bytes);
+        true
+    })
+}
+
 /// The same, until `frame` returns `false`.
 pub(super) fn scan_while(path: &Path, frame: &mut dyn FnMut(u64, &[u8]) -> bool) -> io::Result<()> {
-    let mut file = match File::open(path) {
+    match open(path)? {
+        Some(file) => scan_file(file, frame),
+        None => Ok(()),
+    }
+}
+
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
         // Removed between the listing and now.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn scan_file(mut file: File, frame: &mut dyn FnMut(u64, &[u8]) -> bool) -> io::Result<()> {
     let mut window = Vec::with_capacity(WINDOW_BYTES);
     let mut window_offset = 0_u64;
     loop {

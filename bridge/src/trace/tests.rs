@@ -256,7 +256,7 @@ fn any_bytes_are_a_segment_without_a_panic() {
     // A whole frame of nonsense.
     for _ in 0..2_000 {
         let frame: Vec<u8> = (0..rng.usize(0..200)).map(|_| rng.u8(..)).collect();
-        format::events_of(&frame, "t", 1, &mut |_| {});
+        format::events_in(&frame, |_, _| true, |_, _, _| {});
     }
 }
 
@@ -317,4 +317,38 @@ fn switched_off_it_notes_nothing_and_leaves_no_files() {
     log.note(T0, "t", 1, acknowledged(1));
     assert_eq!(log.find("t", 1).unwrap(), []);
     assert!(segments::list(dir.path()).unwrap().is_empty());
+}
+
+#[test]
+fn recent_payments_are_measured_from_reception_to_acknowledgement() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = TraceLog::open(dir.path(), 64 * MIB).unwrap();
+    assert!(log.recent_ms().unwrap().is_empty());
+    let received = |received_ms| Step::Durable {
+        received_ms,
+        position: 1,
+        resend: false,
+    };
+    log.note(T0, "a", 1, received(T0));
+    log.note(T0 + 5, "a", 2, received(T0 + 5));
+    // Sent again: the first time counts.
+    log.note(T0 + 40, "a", 1, received(T0 + 40));
+    log.note(T0 + 70, "a", 1, acknowledged(1));
+    log.note(T0 + 80, "a", 1, acknowledged(1));
+    log.note(T0 + 90, "b", 2, acknowledged(1));
+    log.note(T0 + 105, "a", 2, acknowledged(2));
+    // A clock that was set back between.
+    log.note(T0, "c", 1, received(T0));
+    log.note(T0 - 1, "c", 1, acknowledged(1));
+    log.find("a", 1).unwrap();
+    assert_eq!(log.recent_ms().unwrap(), [70, 100]);
+    // Long ago is not now.
+    for sequence in 0..200_000 {
+        log.note(T0, "d", sequence, acknowledged(1));
+        if sequence % 10_000 == 0 {
+            log.find("d", 0).unwrap();
+        }
+    }
+    log.find("d", 0).unwrap();
+    assert!(log.recent_ms().unwrap().is_empty());
 }
