@@ -49,6 +49,11 @@ impl Gateway {
         self.process.is_up()
     }
 
+    /// Why it has ended by itself, if it has.
+    pub fn ended(&mut self) -> Option<String> {
+        self.process.ended()
+    }
+
     /// How often its power was cut.
     pub fn cuts(&self) -> u32 {
         self.process.kills()

@@ -233,7 +233,7 @@ impl Cast {
             if !self.gateway.is_up() && elapsed >= gateway_at + GATEWAY_DARK {
                 self.power_back().await?;
             }
-            if let Some(why) = self.settlement.ended() {
+            if let Some(why) = self.settlement.ended().or_else(|| self.gateway.ended()) {
                 return Err(why.into());
             }
             self.draw().await;
@@ -267,7 +267,7 @@ impl Cast {
         while Instant::now() < until {
             redraw.tick().await;
             self.draw().await;
-            if let Some(why) = self.settlement.ended() {
+            if let Some(why) = self.settlement.ended().or_else(|| self.gateway.ended()) {
                 return Err(why.into());
             }
             let totals = self.terminals.totals();
