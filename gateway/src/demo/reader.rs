@@ -33,7 +33,8 @@ pub struct Read {
     pub deliveries: Vec<Delivery>,
     /// Messages that are not what their topic is for.
     pub unreadable: Vec<String>,
-    different: [HashSet<(String, u64)>; 2],
+    /// Different payments among records and among finalised transactions.
+    pub different: [HashSet<(String, u64)>; 2],
 }
 
 /// How many different payments there are on the way.

@@ -146,3 +146,102 @@ impl fmt::Display for Verdict {
 
 /// How many examples of faults are shown.
 const EXAMPLES: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use risiti_sim::ledger::{Account, Delivery, Found};
+
+    use super::*;
+
+    const TRIALS: Trials = Trials {
+        link_cuts: 9,
+        gateway_cuts: 1,
+        settlement_kills: 1,
+    };
+
+    fn accounts() -> Accounts {
+        let account = Account {
+            published: 2,
+            acknowledged: [1, 2].into(),
+            printed: BTreeMap::from([(1, 1), (2, 1)]),
+            ..Account::default()
+        };
+        Accounts::from([("t".to_owned(), account)])
+    }
+
+    fn found(sequences: &[u64]) -> Vec<Found> {
+        (0..)
+            .zip(sequences)
+            .map(|(offset, sequence)| Found {
+                client: "t".into(),
+                sequence: *sequence,
+                resend: false,
+                partition: 0,
+                offset,
+            })
+            .collect()
+    }
+
+    /// Two whole payments.
+    fn read() -> Read {
+        let event = |sequence| Delivery {
+            terminal: "t".into(),
+            sequence,
+            number: sequence,
+            gateway: "g".into(),
+        };
+        Read {
+            records: found(&[1, 2]),
+            settled: found(&[1, 2]),
+            receipts: found(&[1, 2]),
+            deliveries: vec![event(1), event(2)],
+            ..Read::default()
+        }
+    }
+
+    fn is_clean(read: Read, trials: Trials, deduplicates: bool) -> bool {
+        Verdict::new(&accounts(), read, trials, deduplicates).is_clean()
+    }
+
+    #[test]
+    fn whole_payments_through_real_trials_are_clean() {
+        assert!(is_clean(read(), TRIALS, false));
+        let spared = Trials {
+            gateway_cuts: 0,
+            ..TRIALS
+        };
+        assert!(!is_clean(read(), spared, false), "nothing was shown");
+        let spared = Trials {
+            settlement_kills: 0,
+            ..TRIALS
+        };
+        assert!(!is_clean(read(), spared, false), "nothing was shown");
+    }
+
+    #[test]
+    fn repeats_are_removed_by_id_only_where_kafka_has_no_transactions() {
+        let repeated = || Read {
+            records: found(&[1, 2, 2]),
+            settled: found(&[1, 1, 2]),
+            ..read()
+        };
+        assert!(is_clean(repeated(), TRIALS, true));
+        assert!(!is_clean(repeated(), TRIALS, false));
+    }
+
+    #[test]
+    fn what_is_lost_or_can_not_be_read_is_not_clean() {
+        let lost = Read {
+            settled: found(&[1]),
+            ..read()
+        };
+        assert!(!is_clean(lost, TRIALS, false));
+        let unreadable = Read {
+            unreadable: vec!["?".into()],
+            ..read()
+        };
+        assert!(!is_clean(unreadable, TRIALS, false));
+    }
+}
