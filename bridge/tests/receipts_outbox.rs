@@ -4,10 +4,11 @@
 
 mod receipts_house;
 
-use receipts_house::{Desk, House, event_count, poll, receipt};
+use receipts_house::{Desk, House, event_count, poll, receipt, until};
 use risiti_bridge::receipts::{
     Elsewhere, NextOffset, Poll, ReceiptNumber, ReceiptsFault, ReceiptsOptions,
 };
+use risiti_store::RecordSource;
 use risiti_store::limits::BATCH_KEYS_MAX;
 
 fn numbers(house: &House, terminal: &str) -> Vec<ReceiptNumber> {
@@ -318,4 +319,76 @@ fn visitors_without_receipts_are_forgotten_before_anybody_else() {
     }
     assert_eq!(house.outbox.terminals(), max);
     assert_eq!(numbers(&house, "a"), [1]);
+}
+
+const SMALL_BUDGET: (u64, u64) = (24_000_000, 7_000_000);
+
+/// Stores so many receipts of the largest size for 50 terminals.
+fn store_large(house: &House, count: u64) {
+    let names: Vec<_> = (0..50).map(|n| format!("t{n}")).collect();
+    let mut poll = Poll::default();
+    for n in 0..count {
+        let mut large = receipt(&names[(n % 50) as usize], n);
+        large.payload = vec![7; 265].into();
+        poll.receipts.push(large);
+        if !poll.has_room() {
+            house.submit(&std::mem::take(&mut poll));
+        }
+    }
+    house.submit(&poll);
+}
+
+fn acknowledge_all(house: &House) {
+    for terminal in 0..50 {
+        let terminal = format!("t{terminal}");
+        for number in numbers(house, &terminal) {
+            house.outbox.acknowledged(&terminal, number, false);
+        }
+    }
+}
+
+#[test]
+fn g8_as_many_receipts_as_may_wait_can_all_leave() {
+    let mut desk = Desk::new();
+    desk.budget_bytes = SMALL_BUDGET;
+    let house = desk.open();
+    let max = risiti_bridge::limits::receipts_max(SMALL_BUDGET.0, SMALL_BUDGET.1);
+    assert!(max > 5_000, "{max}");
+    store_large(&house, max);
+    assert_eq!(house.outbox.waiting(), max);
+    acknowledge_all(&house);
+    until("they leave", || {
+        assert_eq!(house.journal.health().withheld, None);
+        // As the forwarder does.
+        let end = house.journal.end();
+        house.journal.release("default", end);
+        house.outbox.waiting() == 0
+    });
+    assert_eq!(house.count(|m| &m.delivered), max);
+}
+
+#[test]
+fn control_a_disk_full_of_receipts_lets_none_of_them_leave() {
+    let mut desk = Desk::new();
+    desk.budget_bytes = SMALL_BUDGET;
+    let house = desk.open();
+    let mut rounds = 0;
+    while house.state.receipts_refused().is_none() {
+        store_large(&house, 5_000);
+        rounds += 1;
+        assert!(rounds < 100, "the budget is never spent");
+    }
+    let waiting = house.outbox.waiting();
+    assert!(waiting > 2 * risiti_bridge::limits::receipts_max(SMALL_BUDGET.0, SMALL_BUDGET.1));
+    acknowledge_all(&house);
+    until("appends are withheld", || {
+        let end = house.journal.end();
+        house.journal.release("default", end);
+        house.journal.health().withheld.is_some()
+    });
+    assert_eq!(
+        house.outbox.waiting(),
+        waiting,
+        "the control must hold them"
+    );
 }

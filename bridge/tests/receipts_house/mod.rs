@@ -28,6 +28,8 @@ pub struct Desk {
     pub dedup: bool,
     /// Receipts that may wait in all.
     pub receipts_max: u64,
+    /// Disk budget, and what of it only receipts may use, bytes.
+    pub budget_bytes: (u64, u64),
 }
 
 /// A gateway's store and outbox.
@@ -93,6 +95,7 @@ impl Desk {
             dir,
             dedup: true,
             receipts_max: u64::MAX,
+            budget_bytes: (1 << 30, 1 << 26),
         }
     }
 
@@ -136,6 +139,9 @@ impl Desk {
             free_bytes_min: 0,
             sync_hook,
             dedup: self.dedup,
+            budget_bytes: self.budget_bytes.0,
+            receipts_reserve_bytes: self.budget_bytes.1,
+            generation_bytes: 4 << 20,
             ..StoreOptions::new(self.dir.path())
         };
         let (state, _) = State::open(&store).unwrap();
