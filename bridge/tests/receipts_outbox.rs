@@ -309,6 +309,24 @@ fn a_terminal_whose_own_row_was_lost_gets_no_number_twice() {
 }
 
 #[test]
+fn what_damage_took_does_not_wait_any_more() {
+    let desk = Desk::new();
+    let house = desk.open();
+    house.store(&[("a", 1), ("a", 2), ("a", 3)], 1);
+    house.lose_row(&[&b"ora\0"[..], &2_u64.to_be_bytes()].concat());
+    assert_eq!(numbers(&house, "a"), [1, 3]);
+    assert_eq!(house.outbox.waiting(), 2);
+    house.acknowledge("a", 1);
+    house.acknowledge("a", 3);
+    // A PUBACK for the one that is gone leads to nothing.
+    house.outbox.acknowledged("a", 2, false);
+    house.store(&[("a", 4)], 2);
+    assert_eq!(numbers(&house, "a"), [4]);
+    assert_eq!(house.outbox.waiting(), 1);
+    assert_eq!(house.events().len(), 2);
+}
+
+#[test]
 fn visitors_without_receipts_are_forgotten_before_anybody_else() {
     let desk = Desk::new();
     let house = desk.open();

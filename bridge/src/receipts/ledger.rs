@@ -38,6 +38,8 @@ struct Entry {
     /// One past the last durable number.
     durable: ReceiptNumber,
     waiting: u32,
+    /// Of these, on their way out.
+    going: u32,
 }
 
 /// What a terminal's state was before a change that did not come about.
@@ -85,6 +87,7 @@ impl Ledger {
             next: row.next,
             durable: row.next,
             waiting: row.waiting,
+            going: 0,
         };
         self.terminals.insert(terminal, entry);
     }
@@ -112,6 +115,7 @@ impl Ledger {
             next,
             durable: next,
             waiting,
+            going: 0,
         };
         self.terminals.insert(terminal.into(), entry);
     }
@@ -221,6 +225,7 @@ impl Ledger {
             next: 0,
             durable: 0,
             waiting: 0,
+            going: 0,
         };
         self.terminals.insert(name, entry);
         Some(forgotten)
@@ -242,14 +247,14 @@ impl Ledger {
 
     /// A receipt is done with; `None` if it is already on its way out, or unknown.
     pub(super) fn going(&mut self, terminal: &str, number: ReceiptNumber) -> Option<Arc<str>> {
-        let (name, entry) = self.terminals.get_key_value(terminal)?;
-        if number == 0 || number >= entry.durable {
+        let name = self.name(terminal)?;
+        let entry = self.terminals.get_mut(terminal)?;
+        if number == 0 || number >= entry.durable || !self.going.insert((Arc::clone(&name), number))
+        {
             return None;
         }
-        let name = Arc::clone(name);
-        self.going
-            .insert((Arc::clone(&name), number))
-            .then_some(name)
+        entry.going += 1;
+        Some(name)
     }
 
     /// Whether it is on its way out.
@@ -288,7 +293,36 @@ impl Ledger {
 
     /// Its row is gone, or was never there.
     pub(super) fn gone(&mut self, terminal: &Arc<str>, number: ReceiptNumber) {
-        self.going.remove(&(Arc::clone(terminal), number));
+        if self.going.remove(&(Arc::clone(terminal), number))
+            && let Some(entry) = self.terminals.get_mut(terminal)
+        {
+            entry.going -= 1;
+        }
+    }
+
+    /// All rows of a terminal up to `end` were read, and there are so many: what
+    /// damage took does not wait any more.
+    pub(super) fn recount(&mut self, terminal: &str, end: ReceiptNumber, rows: usize) {
+        let Some(entry) = self.terminals.get_mut(terminal) else {
+            return;
+        };
+        // Only where nothing is under way in either direction.
+        if entry.going > 0 || entry.next != end || entry.durable != end {
+            return;
+        }
+        let lost = u64::from(entry.waiting).saturating_sub(rows as u64);
+        if lost > 0 {
+            tracing::error!(
+                terminal,
+                lost,
+                "receipts that waited are not on disk any more: damage; their terminal asks for them again"
+            );
+            entry.waiting -= u32::try_from(lost).unwrap_or(entry.waiting);
+            self.waiting -= lost;
+            if !entry.seen {
+                self.unknown -= lost;
+            }
+        }
     }
 
     pub(super) fn has_waiting(&self, terminal: &str) -> bool {

@@ -164,6 +164,7 @@ impl Outbox {
         limit: usize,
     ) -> Result<Vec<StoredReceipt>, StoreError> {
         let mut found = Vec::new();
+        let mut first = after == 0;
         let mut after = rows::receipt_key(terminal, after);
         let prefix = rows::receipts_of(terminal);
         while found.len() < limit {
@@ -179,7 +180,10 @@ impl Outbox {
             let wanted = limit - found.len();
             let page = self.setup.state.scan(&prefix, Some(&after), wanted)?;
             let complete = page.len() < wanted;
-            let ledger = self.ledger.lock();
+            let mut ledger = self.ledger.lock();
+            if complete && std::mem::take(&mut first) {
+                ledger.recount(terminal, end, page.len());
+            }
             for (key, value) in page {
                 let number = rows::receipt_number(&key);
                 after = key;
