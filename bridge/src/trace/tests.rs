@@ -1,3 +1,7 @@
+//! The recorder: what it keeps over kills and damage, and what it says when it can't.
+
+//! The recorder: what is noted is found again, over restarts, cuts and damage.
+
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
