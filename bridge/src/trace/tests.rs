@@ -1,5 +1,3 @@
-//! The recorder: what it keeps over kills and damage, and what it says when it can't.
-
 //! The recorder: what is noted is found again, over restarts, cuts and damage.
 
 use std::sync::atomic::Ordering::Relaxed;
