@@ -349,3 +349,123 @@ impl Before {
         Self(Vec::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    const BOUNDS: Bounds = Bounds {
+        terminals_max: 8,
+        unknown_receipts_max: 20,
+        per_terminal_max: 5,
+    };
+
+    /// What a terminal has, by a simple-minded account.
+    #[derive(Default)]
+    struct Account {
+        seen: bool,
+        given: ReceiptNumber,
+        waiting: BTreeSet<ReceiptNumber>,
+        going: BTreeSet<ReceiptNumber>,
+    }
+
+    /// Does what chance says to the ledger and to accounts, which must agree.
+    fn run(seed: u64) {
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let mut ledger = Ledger::new(BOUNDS);
+        let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
+        for _ in 0..2_000 {
+            let terminal = format!("t{}", chance.u8(0..6));
+            let account = accounts.entry(terminal.clone()).or_default();
+            match chance.u8(0..6) {
+                0..=2 => {
+                    if ledger.is_strange(&terminal) {
+                        ledger.introduce(&terminal, account.given + 1, 0);
+                    }
+                    let mut before = Before::new();
+                    match ledger.admit(&terminal, &mut before) {
+                        Ok((_, number)) if chance.u8(0..4) == 0 => {
+                            assert_eq!(number, account.given + 1);
+                            ledger.undo(before);
+                        }
+                        Ok((_, number)) => {
+                            assert_eq!(number, account.given + 1);
+                            account.given = number;
+                            account.waiting.insert(number);
+                            ledger.durable(&terminal, number);
+                        }
+                        Err(Full::Terminal) => assert_eq!(account.waiting.len(), 5),
+                        Err(Full::Unknown) => {
+                            assert!(!account.seen);
+                            ledger.dismiss(&terminal);
+                        }
+                    }
+                }
+                3 => {
+                    ledger.seen(&terminal);
+                    account.seen = true;
+                }
+                4 => {
+                    let number = chance.u64(0..account.given + 2);
+                    let free =
+                        (1..=account.given).contains(&number) && !account.going.contains(&number);
+                    assert_eq!(ledger.going(&terminal, number).is_some(), free);
+                    if free {
+                        account.going.insert(number);
+                    }
+                }
+                _ => {
+                    if let Some(number) = account.going.pop_first() {
+                        let name = ledger.name(&terminal).unwrap();
+                        assert!(ledger.is_going(&name, number));
+                        if account.waiting.remove(&number) {
+                            ledger.leaves(&terminal);
+                        }
+                        ledger.gone(&name, number);
+                    }
+                }
+            }
+            let count = |pick: &dyn Fn(&Account) -> bool| -> u64 {
+                let some = accounts.values().filter(|account| pick(account));
+                some.map(|account| account.waiting.len() as u64).sum()
+            };
+            assert_eq!(ledger.waiting(), count(&|_| true));
+            assert_eq!(ledger.unknown(), count(&|account| !account.seen));
+            assert!(ledger.unknown() <= BOUNDS.unknown_receipts_max);
+        }
+        // And what is on disk brings it all back.
+        let mut again = Ledger::new(BOUNDS);
+        for terminal in accounts.keys() {
+            if let Some(row) = ledger.row(terminal) {
+                again.restore(terminal, row);
+                assert_eq!(again.row(terminal), Some(row));
+            }
+        }
+        assert_eq!(
+            (again.waiting(), again.unknown()),
+            (ledger.waiting(), ledger.unknown())
+        );
+    }
+
+    #[test]
+    fn it_agrees_with_a_simple_minded_account_whatever_happens() {
+        for seed in 0..50 {
+            run(seed);
+        }
+    }
+
+    #[test]
+    fn a_visitor_makes_room_by_the_oldest_that_never_had_a_receipt() {
+        let mut ledger = Ledger::new(BOUNDS);
+        for n in 0..8 {
+            assert_eq!(ledger.seen(&format!("v{n}")), Some(None));
+        }
+        ledger.introduce("v0", 1, 0);
+        ledger.admit("v0", &mut Before::new()).unwrap();
+        assert_eq!(ledger.seen("new"), Some(Some("v1".into())));
+        assert_eq!(ledger.terminals(), 8);
+        assert!(ledger.row("v0").is_some());
+        assert_eq!(ledger.seen("v0"), None);
+    }
+}
