@@ -1,0 +1,99 @@
+//! The steps of a payment and of its receipt.
+
+/// A step on the way of a record or of its receipt, to be noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// The record is on stable storage.
+    Durable {
+        /// When the gateway received it, Unix milliseconds.
+        received_ms: u64,
+        /// Its place in the journal.
+        position: u64,
+        /// The terminal marked it as sent again because no receipt came.
+        resend: bool,
+    },
+    /// It stands in Kafka's committed log.
+    Forwarded {
+        /// Kafka topic.
+        topic: &'a str,
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+    },
+    /// Kafka refused it for good; it is kept as a dead letter.
+    Dead,
+    /// Its receipt is on stable storage.
+    Stored {
+        /// Partition of the receipts' topic.
+        partition: i32,
+        /// Offset there.
+        offset: i64,
+        /// When settlement issued it, Unix milliseconds.
+        settled_ms: u64,
+        /// The terminal's receipt number.
+        number: u64,
+        /// The receipt's status code.
+        status: u16,
+    },
+    /// The receipt was written to its terminal's connection.
+    Sent {
+        /// The terminal's receipt number.
+        number: u64,
+        /// It had been sent before.
+        again: bool,
+    },
+    /// The terminal has acknowledged the receipt.
+    Acknowledged {
+        /// The terminal's receipt number.
+        number: u64,
+    },
+    /// The receipt expired before the terminal took it.
+    Expired {
+        /// The terminal's receipt number.
+        number: u64,
+    },
+}
+
+/// A step that was noted: [`Step`] with its topic owned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // as in `Step`
+pub enum Passed {
+    Durable {
+        received_ms: u64,
+        position: u64,
+        resend: bool,
+    },
+    Forwarded {
+        topic: String,
+        partition: i32,
+        offset: i64,
+    },
+    Dead,
+    Stored {
+        partition: i32,
+        offset: i64,
+        settled_ms: u64,
+        number: u64,
+        status: u16,
+    },
+    Sent {
+        number: u64,
+        again: bool,
+    },
+    Acknowledged {
+        number: u64,
+    },
+    Expired {
+        number: u64,
+    },
+}
+
+/// When a step was noted, and what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// The step.
+    pub step: Passed,
+}
