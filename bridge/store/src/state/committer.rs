@@ -6,11 +6,14 @@
 //! the next batch begins behind our own sync: so no copy that a power cut could
 //! take back is ever the only one.
 
+use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::database::Database;
 use crate::mark::Mark;
@@ -354,24 +357,35 @@ pub(super) fn is_forgotten(tombstone: u64, now: u64) -> bool {
     commits > limits::TOMBSTONE_COMMITS || lives > TOMBSTONE_LIVES
 }
 
+/// As much as fits one sled batch. A key that comes again counts once: a terminal
+/// that takes twenty receipts changes its own row twenty times.
 fn take_group(queue: &mut Queue) -> Vec<Work> {
     let mut group = Vec::new();
-    let (mut keys, mut bytes) = (0, 0);
+    let mut keys: HashSet<u64> = HashSet::new();
+    let (mut others, mut bytes) = (0, 0);
     while let Some(work) = queue.work.front() {
-        let work_keys = match work {
-            Work::Commit { batch, .. } => batch
-                .operations
-                .iter()
-                .map(|(_, value)| 1 + pieces_of(value.as_ref().map_or(0, Vec::len)))
-                .sum(),
-            Work::SetAside { .. } | Work::DropRow { .. } | Work::Rebuild { .. } => 1,
-        };
-        let full = keys + work_keys > limits::BATCH_KEYS_MAX
+        let (mut work_keys, mut work_others) = (Vec::new(), 0);
+        match work {
+            Work::Commit { batch, .. } => {
+                for (key, value) in &batch.operations {
+                    // Numbered rows go elsewhere.
+                    if !log::is_numbered(key) {
+                        work_keys.push(xxh3_64(key));
+                        work_others += pieces_of(value.as_ref().map_or(0, Vec::len));
+                    }
+                }
+            }
+            Work::SetAside { .. } | Work::DropRow { .. } | Work::Rebuild { .. } => work_others = 1,
+        }
+        // At most, for what stands twice in one batch.
+        let work_new = work_keys.iter().filter(|key| !keys.contains(key)).count();
+        let full = keys.len() + work_new + others + work_others > limits::BATCH_KEYS_MAX
             || bytes + work.bytes() > limits::STATE_GROUP_BYTES_MAX;
         if full && !group.is_empty() {
             break;
         }
-        keys += work_keys;
+        keys.extend(work_keys);
+        others += work_others;
         bytes += work.bytes();
         queue.bytes -= work.bytes();
         group.extend(queue.work.pop_front());
