@@ -408,3 +408,32 @@ fn g8_without_room_for_more_it_pauses_and_goes_on_by_itself_and_loses_none() {
     until("it is well again", || consumer.status().alarms.is_empty());
     assert_eq!(consumer.status().state, ReceiptsState::Reading);
 }
+
+#[test]
+fn it_can_be_stopped_at_any_moment_and_takes_nothing_twice() {
+    let kafka = Kafka::new(3);
+    let desk = Desk::new();
+    let house = desk.open();
+    let mut chance = fastrand::Rng::with_seed(11);
+    let mut sent = 0;
+    for _ in 0..40 {
+        for _ in 0..20 {
+            let partition = i32::try_from(sent % 3).unwrap();
+            let terminal = format!("t{partition}");
+            sent += 1;
+            let key = Some(terminal.as_bytes());
+            kafka.send(TOPIC, partition, key, &payload(sent), &[]);
+        }
+        let consumer = kafka.start(&house);
+        std::thread::sleep(Duration::from_millis(chance.u64(0..120)));
+        assert!(consumer.stop(PATIENCE));
+    }
+    kafka.flush();
+    let _consumer = kafka.start(&house);
+    until("all are stored", || stored(&house) == sent);
+    let mut all: Vec<u64> = (0..3)
+        .flat_map(|n| sequences(&house, &format!("t{n}")))
+        .collect();
+    all.sort_unstable();
+    assert!(all.into_iter().eq(1..=sent));
+}
