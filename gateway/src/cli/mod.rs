@@ -10,6 +10,7 @@ mod settle_page;
 mod status;
 mod trace;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -87,6 +88,12 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A line on standard output of what goes on running, whoever reads it: a service
+/// must not end because nobody does any more.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// What a command says when it fails.

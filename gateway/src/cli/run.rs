@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, Registry, fmt, prelude::*, reload};
 
-use super::Failure;
+use super::{Failure, say};
 use crate::gateway::{Gateway, Switches};
 use crate::limits;
 
@@ -21,7 +21,7 @@ type LogHandle = reload::Handle<EnvFilter, Registry>;
 pub fn run(file: &Path) -> Result<(), Failure> {
     // One line on standard output for scripts and for people at a terminal.
     run_with(file, Switches::default(), |gateway| {
-        println!(
+        say(format_args!(
             "risiti serves MQTT on {}, admin on http://{}{}",
             gateway.mqtt_addr(),
             gateway.admin_addr(),
@@ -29,7 +29,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
                 .embedded_bootstrap()
                 .map(|b| format!(", embedded Kafka on {b}"))
                 .unwrap_or_default()
-        );
+        ));
     })
 }
 

@@ -19,7 +19,7 @@ use risiti_wire::Account;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, run, settle_page};
+use super::{Failure, run, say, settle_page};
 use crate::limits;
 
 /// How often a line of the log says what was settled.
@@ -176,14 +176,14 @@ impl Told {
         if !self.settling && handle.state() == State::Settling {
             self.settling = true;
             // One line on standard output for scripts and people at a terminal.
-            println!(
+            say(format_args!(
                 "risiti settles {} as {}{}",
                 config.settlement.records_topic,
                 config.settlement.instance,
                 listener
                     .map(|listen| format!(", metrics on http://{listen}"))
                     .unwrap_or_default()
-            );
+            ));
             notify(&[NotifyState::Ready]);
         }
         let error = handle.metrics().last_error();
