@@ -358,3 +358,45 @@ fn after_an_orderly_close_nothing_is_copied_and_after_a_kill_it_is() {
     drop(open(dir.path()));
     assert_ne!(inode(), closed, "it was not copied");
 }
+
+#[test]
+fn a_key_that_comes_again_takes_no_more_of_a_commit_and_others_fill_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let closed = Arc::new((Mutex::new(false), Condvar::new()));
+    let hook: SyncHook = {
+        let closed = Arc::clone(&closed);
+        Arc::new(move |_: &Path| {
+            let mut waits = closed.0.lock();
+            while *waits {
+                closed.1.wait(&mut waits);
+            }
+            Ok(())
+        })
+    };
+    let (state, _) = State::open(&StoreOptions {
+        sync_hook: Some(hook),
+        ..options(dir.path())
+    })
+    .unwrap();
+    let syncs_of = |key: &dyn Fn(u32) -> Vec<u8>| {
+        let before = state.health().syncs;
+        *closed.0.lock() = true;
+        for n in 0..3_000 {
+            state.submit(put(&key(n), &n.to_be_bytes()), None).unwrap();
+        }
+        *closed.0.lock() = false;
+        closed.1.notify_all();
+        state.commit(put(b"last", b"")).unwrap();
+        state.health().syncs - before
+    };
+    assert!(syncs_of(&|n| vec![b'k', (n % 100) as u8]) <= 3);
+    let distinct = syncs_of(&|n| [&b"k"[..], &n.to_be_bytes()].concat());
+    assert!(
+        distinct >= 3_000 / limits::BATCH_KEYS_MAX as u64,
+        "{distinct}"
+    );
+    let page = state.scan(b"k", None, 10_000).unwrap();
+    assert_eq!(page.len(), 3_100);
+    let latest = state.get(&[b'k', 50]).unwrap();
+    assert_eq!(latest, Some(2_950_u32.to_be_bytes().to_vec()));
+}
