@@ -79,9 +79,9 @@ fn wait_for_room(setup: &ConsumerSetup, control: &Control) {
     while !control.stopping()
         && let Some(why) = setup.outbox.refused()
     {
-        control.set_state(ReceiptsState::Paused);
         let alarm = format!("no receipts are taken from Kafka: {why}");
         control.alarm(About::Refused, Some(alarm));
+        control.set_state(ReceiptsState::Paused);
         control.pause(limits::IDLE_WAIT);
     }
     control.alarm(About::Refused, None);
