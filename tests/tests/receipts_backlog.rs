@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use risiti_bridge::limits::COMMITS_UNDER_WAY;
 use risiti_bridge::receipts::{Outbox, OutboxSetup, Poll, ReceiptsOptions, Received};
@@ -22,6 +22,9 @@ const RECEIPTS: u64 = TERMINALS * RECEIPTS_EACH;
 
 /// What a box can spare.
 const MEMORY_BYTES_MAX: u64 = 200 << 20;
+
+/// In which it serves again.
+const START_MAX: Duration = Duration::from_secs(2);
 
 /// As long as a receipt with some lines on it.
 const PAYLOAD_BYTES: usize = 160;
@@ -149,10 +152,11 @@ fn a_million_receipts_wait_on_disk_and_not_in_memory() {
     );
     let starting = Instant::now();
     gateway.restart().unwrap();
-    println!(
-        "start after another kill: {} ms",
-        starting.elapsed().as_millis()
-    );
+    let started = starting.elapsed();
+    println!("start after another kill: {} ms", started.as_millis());
+    // Below 2 s on a machine that has nothing else to do; a start that grows with
+    // what waits took four times that long.
+    assert!(started < 3 * START_MAX, "{started:?}");
     let status = gateway.status().unwrap();
     assert_eq!(status.receipts.waiting, RECEIPTS);
     assert_eq!(status.receipts.waiting_unknown, 0);
