@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use risiti_store::{
@@ -21,6 +22,9 @@ use support::{crash_copy, eventually, options};
 
 /// The smallest files of the row log: 256 KiB.
 const FILE_BYTES: u64 = 256 * 1024;
+
+/// Without a sync for so long nothing is under way.
+const CALM: Duration = Duration::from_millis(100);
 
 fn row(name: u32, number: u64) -> Vec<u8> {
     let name = format!("or{name}\0").into_bytes();
@@ -48,6 +52,25 @@ fn fill(state: &State, names: u32, numbers: u64) {
         }
         batch.put(*b"beside", number.to_be_bytes());
         state.commit(batch).unwrap();
+    }
+}
+
+/// A copy as a kill would leave it. The store moves rows of its own accord, and a
+/// kill does not take one file earlier than another: copied again if a commit may
+/// have come in between.
+fn calm_copy(state: &State, from: &Path, to: &Path) {
+    let still = || {
+        let before = state.health().syncs;
+        std::thread::sleep(CALM);
+        (state.health().syncs == before).then_some(before)
+    };
+    loop {
+        let Some(before) = still() else { continue };
+        crash_copy(from, to);
+        if still() == Some(before) {
+            return;
+        }
+        fs::remove_dir_all(to).unwrap();
     }
 }
 
@@ -115,7 +138,7 @@ fn they_are_what_a_map_of_all_commits_is_over_kills_and_closes() {
         assert!(page.iter().map(|(k, v)| (k, v)).eq(expected));
         if rng.bool() {
             let next = dir.path().join(lives.to_string());
-            crash_copy(&life, &next);
+            calm_copy(&state, &life, &next);
             life = next;
         }
         state.close();
@@ -154,7 +177,7 @@ fn the_disk_comes_back_and_what_waits_is_moved_and_kept() {
     };
     kept(&state);
     let copy = tempfile::tempdir().unwrap();
-    crash_copy(dir.path(), copy.path());
+    calm_copy(&state, dir.path(), copy.path());
     state.close();
     kept(&open(copy.path()));
     kept(&open(dir.path()));
