@@ -1,34 +1,22 @@
-//! MQTT topic filters and topic names, as far as a configuration needs them.
+//! MQTT topic filters and topic names in a configuration: the standard's rules
+//! ([`risiti_topics`]) and those of ours.
 //!
-//! Promises: what passes is valid under MQTT-4.7 for 3.1.1 and 5. Never:
-//! matching of messages; that is the gateway's and the bridge's.
+//! Promises: what passes is valid under MQTT-4.7 for 3.1.1 and 5, bounded in its
+//! levels, and a filter is no shared one.
 
-use crate::limits::{FILTER_BYTES_MAX, FILTER_LEVELS_MAX};
+pub use risiti_topics::{TopicError, covers, filter_matches, levels_certain};
+
+use crate::limits::FILTER_LEVELS_MAX;
 
 /// Why a text is no topic filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// MQTT-4.7.3-1
-    #[error("it is empty")]
-    Empty,
-    /// MQTT-4.7.3-3
-    #[error("it is longer than 65535 bytes")]
-    TooLong,
+    /// A rule of the standard.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
     /// A bound of ours.
     #[error("it has more than 128 levels")]
     TooDeep,
-    /// MQTT-4.7.3-2
-    #[error("it holds a NUL character")]
-    Nul,
-    /// MQTT-4.7.1-1: `#` alone in the last level.
-    #[error("`#` does not stand alone in the last level")]
-    MultiLevelPlace,
-    /// MQTT-4.7.1-2: `+` alone in a level.
-    #[error("`+` does not stand alone in its level")]
-    SingleLevelPlace,
-    /// MQTT-4.7.1-1: names have no wildcards.
-    #[error("it holds a wildcard")]
-    Wildcard,
     /// A shared subscription is a client's, never a route's.
     #[error("it is a shared subscription")]
     Shared,
@@ -39,20 +27,11 @@ pub enum FilterError {
 /// # Errors
 /// The first rule it breaks.
 pub fn validate_filter(filter: &str) -> Result<(), FilterError> {
-    validate_text(filter)?;
+    validate_depth(filter)?;
     if filter == "$share" || filter.starts_with("$share/") {
         return Err(FilterError::Shared);
     }
-    let last = filter.split('/').count() - 1;
-    for (index, level) in filter.split('/').enumerate() {
-        if level.contains('#') && (level != "#" || index != last) {
-            return Err(FilterError::MultiLevelPlace);
-        }
-        if level.contains('+') && level != "+" {
-            return Err(FilterError::SingleLevelPlace);
-        }
-    }
-    Ok(())
+    Ok(risiti_topics::validate_filter(filter)?)
 }
 
 /// Checks a topic name.
@@ -60,58 +39,17 @@ pub fn validate_filter(filter: &str) -> Result<(), FilterError> {
 /// # Errors
 /// The first rule it breaks.
 pub fn validate_topic(topic: &str) -> Result<(), FilterError> {
-    validate_text(topic)?;
-    if topic.contains(['#', '+']) {
-        Err(FilterError::Wildcard)
-    } else {
-        Ok(())
-    }
+    validate_depth(topic)?;
+    Ok(risiti_topics::validate_topic(topic)?)
 }
 
-fn validate_text(text: &str) -> Result<(), FilterError> {
-    if text.is_empty() {
-        Err(FilterError::Empty)
-    } else if text.len() > FILTER_BYTES_MAX {
-        Err(FilterError::TooLong)
-    } else if text.contains('\0') {
-        Err(FilterError::Nul)
-    } else if text.split('/').count() > FILTER_LEVELS_MAX {
+fn validate_depth(text: &str) -> Result<(), FilterError> {
+    risiti_topics::validate_text(text)?;
+    if text.split('/').count() > FILTER_LEVELS_MAX {
         Err(FilterError::TooDeep)
     } else {
         Ok(())
     }
-}
-
-/// Whether every topic that `narrow` matches is matched by `wide` too. Both
-/// are valid filters.
-#[must_use]
-pub fn covers(wide: &str, narrow: &str) -> bool {
-    // MQTT-4.7.2-1: a wildcard in the first level does not match `$…`.
-    if narrow.starts_with('$') && wide.starts_with(['#', '+']) {
-        return false;
-    }
-    let mut wide = wide.split('/');
-    let mut narrow = narrow.split('/');
-    loop {
-        match (wide.next(), narrow.next()) {
-            (Some("#"), _) | (None, None) => return true,
-            (_, Some("#")) | (None, Some(_)) | (Some(_), None) => return false,
-            (Some("+"), Some(_)) => {}
-            (Some(wide), Some(narrow)) if wide == narrow => {}
-            _ => return false,
-        }
-    }
-}
-
-/// The number of levels that every topic which a valid filter matches has.
-#[must_use]
-pub fn levels_certain(filter: &str) -> usize {
-    // `a/#` matches `a` too (MQTT-4.7.1-2); `#` alone matches topics of one level.
-    filter
-        .split('/')
-        .filter(|level| *level != "#")
-        .count()
-        .max(1)
 }
 
 #[cfg(test)]
@@ -119,57 +57,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_has_its_wildcards_alone_in_a_level() {
-        for filter in [
-            "a", "/", "a//b", "+", "#", "a/+/b", "+/+", "a/#", "/#", "$SYS/#", "ä/ö",
-        ] {
+    fn a_routes_filter_is_the_standards_of_few_levels_and_not_shared() {
+        for filter in ["a", "/", "a/+/b", "#", "$SYS/#", "$shared/a"] {
             assert_eq!(validate_filter(filter), Ok(()), "{filter}");
         }
         for (filter, error) in [
-            ("", FilterError::Empty),
-            ("a\0b", FilterError::Nul),
-            ("a/#/b", FilterError::MultiLevelPlace),
-            ("a/b#", FilterError::MultiLevelPlace),
-            ("##", FilterError::MultiLevelPlace),
-            ("a+/b", FilterError::SingleLevelPlace),
-            ("++", FilterError::SingleLevelPlace),
+            ("", TopicError::Empty.into()),
+            ("a/#/b", TopicError::MultiLevelPlace.into()),
+            ("a+/b", TopicError::SingleLevelPlace.into()),
+            ("$share", FilterError::Shared),
             ("$share/g/a", FilterError::Shared),
+            ("$share/g/a+", FilterError::Shared),
+            ("$share/g/\0", TopicError::Null.into()),
         ] {
             assert_eq!(validate_filter(filter), Err(error), "{filter}");
         }
-        assert_eq!(
-            validate_filter(&"a".repeat(65_536)),
-            Err(FilterError::TooLong)
-        );
-        assert_eq!(validate_filter(&"/".repeat(128)), Err(FilterError::TooDeep));
-        assert_eq!(validate_topic("a/+"), Err(FilterError::Wildcard));
-        assert_eq!(validate_topic("a/b"), Ok(()));
-    }
-
-    #[test]
-    fn a_wider_filter_covers_a_narrower_one() {
-        for (wide, narrow, covered) in [
-            ("#", "a/b", true),
-            ("#", "#", true),
-            ("a/#", "a", true),
-            ("a/#", "a/+/b", true),
-            ("a/+", "a/b", true),
-            ("a/+", "a/#", false),
-            ("a/b", "a/+", false),
-            ("a/+", "a", false),
-            ("a", "a/+", false),
-            ("#", "$SYS/x", false),
-            ("+/x", "$SYS/x", false),
-            ("t/+/records", "t/+/records", true),
+        assert_eq!(validate_filter(&"/".repeat(127)), Ok(()));
+        for (deep, error) in [
+            ("/".repeat(128), FilterError::TooDeep),
+            ("/".repeat(65_536), TopicError::TooLong.into()),
         ] {
-            assert_eq!(covers(wide, narrow), covered, "{wide} over {narrow}");
+            assert_eq!(validate_filter(&deep), Err(error));
+            assert_eq!(validate_topic(&deep), Err(error));
         }
-    }
-
-    #[test]
-    fn only_levels_before_the_multi_level_wildcard_are_certain() {
-        for (filter, levels) in [("a", 1), ("a/b", 2), ("a/#", 1), ("#", 1), ("a/+/#", 2)] {
-            assert_eq!(levels_certain(filter), levels, "{filter}");
-        }
+        assert_eq!(validate_topic("a/+"), Err(TopicError::Wildcard.into()));
+        assert_eq!(validate_topic("a/b"), Ok(()));
     }
 }

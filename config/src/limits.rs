@@ -31,9 +31,6 @@ pub const BOOTSTRAP_SERVERS_MAX: usize = 64;
 /// Raw librdkafka options of one cluster; it has about 150.
 pub const PROPERTIES_MAX: usize = 200;
 
-/// Bytes of an MQTT topic or filter: the length prefix of MQTT-1.5.4.
-pub const FILTER_BYTES_MAX: usize = 65_535;
-
 /// Levels of an MQTT topic filter. A deeper one is a mistake, and matching
 /// costs a step a level.
 pub const FILTER_LEVELS_MAX: usize = 128;

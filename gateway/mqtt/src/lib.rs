@@ -1,5 +1,5 @@
 //! MQTT 3.1.1 and 5.0, as pure functions and state machines: the wire codec, one
-//! connection's protocol, and the topic filters.
+//! connection's protocol, and the tree of topic filters.
 //!
 //! It promises: whatever bytes arrive, nothing here panics, allocates more than
 //! the packet in hand warrants, or loops; a packet that breaks the standard is
@@ -15,7 +15,7 @@
 //! | --- | --- |
 //! | [`codec`] | packets from and to bytes, both versions |
 //! | [`connection`] | one network connection's state machine |
-//! | [`topics`] | topic names and filters, the filter tree |
+//! | [`topics`] | subscriptions, the filter tree |
 //! | [`message`] | an application message and its stored form |
 //! | [`limits`] | every bound, with its reason |
 
