@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod position;
 pub mod properties;
 pub mod receipts;
+pub mod remedy;
 pub mod route;
 pub mod settlement;
 pub mod topics;

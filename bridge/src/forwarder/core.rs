@@ -1,5 +1,5 @@
 //! What the forwarder decides: what to send, whose fault an error is, which
-//! record Kafka refused, how long to pause.
+//! record Kafka refused.
 //!
 //! Promises: the order of the journal is the order of sending; a record is called
 //! refused only when that is certain. Never: a clock, a socket, or librdkafka's
@@ -7,12 +7,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 use risiti_store::{Position, ReadBatch, Record};
 
-use crate::limits;
 use crate::route::{Compiled, Routes};
 
 /// A record on its way.
@@ -128,42 +126,6 @@ impl Plan {
     }
 }
 
-/// What an error of a transaction call asks for, in the order in which
-/// librdkafka wants them looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
-    /// This producer is finished: make a new one.
-    Anew,
-    /// Abort the transaction and send again.
-    Abort,
-    /// Call the same function again.
-    Again,
-}
-
-/// Maps an error to its remedy.
-#[must_use]
-pub fn remedy(error: &KafkaError) -> Remedy {
-    match error {
-        KafkaError::Transaction(error) if error.is_fatal() => Remedy::Anew,
-        // Before retriable: both can be true.
-        KafkaError::Transaction(error) if error.txn_requires_abort() => Remedy::Abort,
-        KafkaError::Transaction(error) if error.is_retriable() => Remedy::Again,
-        KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => Remedy::Again,
-        _ => Remedy::Anew,
-    }
-}
-
-/// Whether an error says that another producer has taken over.
-#[must_use]
-pub fn is_fenced(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::Fenced
-            | RDKafkaErrorCode::ProducerFenced
-            | RDKafkaErrorCode::InvalidProducerEpoch
-    )
-}
-
 /// What a refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -252,40 +214,6 @@ pub fn verdict(deliveries: &[Delivery]) -> Verdict {
         (Some((_, code)), _) => Verdict::Divide(*code),
         (None, Some(code)) => Verdict::Again(code),
         (None, None) => Verdict::Clean,
-    }
-}
-
-/// Pauses that grow up to [`limits::BACKOFF_MAX`].
-#[derive(Debug, Clone)]
-pub struct Backoff {
-    next: Duration,
-}
-
-impl Backoff {
-    /// Begins with [`limits::BACKOFF_MIN`].
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            next: limits::BACKOFF_MIN,
-        }
-    }
-
-    /// The next pause.
-    pub fn pause(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = (self.next * 2).min(limits::BACKOFF_MAX);
-        pause
-    }
-
-    /// Something went well.
-    pub fn reset(&mut self) {
-        *self = Self::new();
-    }
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -495,17 +423,5 @@ mod tests {
         ] {
             assert_eq!(refusal(code), None, "{code:?}");
         }
-    }
-
-    #[test]
-    fn pauses_grow_to_the_bound_and_begin_anew() {
-        let mut backoff = Backoff::new();
-        assert_eq!(backoff.pause(), limits::BACKOFF_MIN);
-        for _ in 0..100 {
-            assert!(backoff.pause() <= limits::BACKOFF_MAX);
-        }
-        assert_eq!(backoff.pause(), limits::BACKOFF_MAX);
-        backoff.reset();
-        assert_eq!(backoff.pause(), limits::BACKOFF_MIN);
     }
 }

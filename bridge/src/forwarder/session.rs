@@ -14,7 +14,7 @@ use rdkafka::producer::Producer as _;
 use risiti_config::{DEFAULT_CLUSTER, Mode};
 use risiti_store::{Position, Record};
 
-use super::core::{Backoff, Outgoing, Plan, Remedy, is_fenced, remedy};
+use super::core::{Outgoing, Plan};
 use super::pace::Pace;
 use super::producer::{Context, Producer};
 use super::transaction::Sent;
@@ -23,6 +23,7 @@ use crate::dead_letters::{DeadLetter, Reason};
 use crate::error::BridgeError;
 use crate::headers::Provenance;
 use crate::metrics::ForwarderMetrics;
+use crate::remedy::{Backoff, Remedy, is_fenced, remedy};
 use crate::route::Routes;
 use crate::topics::Aging;
 use crate::trace::{Step, payment};

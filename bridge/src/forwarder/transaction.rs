@@ -12,9 +12,10 @@ use risiti_config::Mode;
 use risiti_store::Position;
 
 use super::FaultPoint;
-use super::core::{Delivery, Outgoing, Remedy, Verdict, refusal, remedy, verdict};
+use super::core::{Delivery, Outgoing, Verdict, refusal, verdict};
 use super::session::{End, Session, unix_ms};
 use crate::metrics::ForwarderMetrics;
+use crate::remedy::{Remedy, remedy};
 use crate::trace::{Step, payment};
 use crate::{limits, position};
 

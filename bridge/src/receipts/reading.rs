@@ -24,7 +24,7 @@ use super::intake::{EXPIRY_HEADER, Message};
 use super::metrics::ReceiptsMetrics;
 use super::poll::{Elsewhere, NextOffset, Poll};
 use crate::error::BridgeError;
-use crate::forwarder::core::Backoff;
+use crate::remedy::Backoff;
 use crate::{client, limits};
 use risiti_store::StoreError;
 

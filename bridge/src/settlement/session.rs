@@ -24,7 +24,7 @@ use super::messages::{Envelope, Message};
 use super::metrics::SettlementMetrics;
 use super::transaction::Sent;
 use super::{Control, SettlementSetup, State, topics};
-use crate::forwarder::core::{Backoff, Remedy, is_fenced, remedy};
+use crate::remedy::{Backoff, Remedy, is_fenced, remedy};
 use crate::{embedded, limits};
 
 /// Why a session ends.

@@ -11,8 +11,8 @@ use super::clients::Change;
 use super::metrics::SettlementMetrics;
 use super::rebuild;
 use super::session::{End, Session};
-use crate::forwarder::core::Backoff;
 use crate::limits;
+use crate::remedy::Backoff;
 
 impl Session<'_> {
     /// Does what the group decided.

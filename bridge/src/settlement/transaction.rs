@@ -17,8 +17,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::FaultPoint;
 use super::messages::{Message, Topic};
 use super::session::{End, Session};
-use crate::forwarder::core::{Remedy, remedy};
 use crate::limits;
+use crate::remedy::{Remedy, remedy};
 
 /// What became of a transaction.
 #[derive(Debug)]
