@@ -39,6 +39,10 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// again whether it shall stop.
 pub const CALL: Duration = Duration::from_millis(500);
 
+/// How much longer than the time it was given a stop may take: the last call to
+/// Kafka may just have begun, and the clients are closed after it.
+pub const LAST_CALL: Duration = Duration::from_secs(3);
+
 /// From the beginning of one transaction to the next while fewer records wait
 /// than a batch holds: bounds what steady traffic costs the brokers to 50
 /// transactions a second. Far below what anybody at a terminal notices.

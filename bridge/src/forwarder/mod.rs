@@ -20,19 +20,18 @@ mod session;
 mod transaction;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use risiti_config::Cluster;
 use risiti_store::{Position, RecordSource};
 
 use crate::dead_letters::DeadLetters;
 use crate::embedded::EmbeddedCluster;
 use crate::epochs::SharedRoutes;
+use crate::limits;
 use crate::metrics::ForwarderMetrics;
 use crate::trace::TraceLog;
+use crate::worker::{self, Worker};
 
 /// A place at which a test may end the forwarder as a power cut would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,33 +150,26 @@ impl Forwarder {
             .keep_in(setup.dead.store(), Arc::clone(&setup.source))
             .map_err(std::io::Error::other)?;
         setup.routes.serve(&setup.name);
-        let control = Arc::new(Control::default());
         let metrics = Arc::clone(&setup.metrics);
-        let inner = Arc::clone(&control);
-        let thread = std::thread::Builder::new()
-            .name(format!("forward-{}", setup.name))
-            .spawn(move || session::run(&setup, &inner))?;
-        Ok(ForwarderHandle {
-            control,
-            metrics,
-            thread: Some(thread),
-        })
+        let worker = Worker::start(format!("forward-{}", setup.name), move |control| {
+            session::run(&setup, control);
+        })?;
+        Ok(ForwarderHandle { worker, metrics })
     }
 }
 
 /// A running forwarder. Dropping it asks for a stop without waiting.
 #[derive(Debug)]
 pub struct ForwarderHandle {
-    control: Arc<Control>,
+    worker: Worker<Status>,
     metrics: Arc<ForwarderMetrics>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl ForwarderHandle {
     /// What it is doing.
     #[must_use]
     pub fn status(&self) -> Status {
-        let mut status = self.control.status.lock().clone();
+        let mut status = self.worker.control().shown.lock().clone();
         status.last_error = self.metrics.last_error();
         status
     }
@@ -191,90 +183,27 @@ impl ForwarderHandle {
     /// Whether the thread has ended, by request or by a [`FaultHook`].
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.worker.is_finished()
     }
 
     /// Lets the transaction under way finish, or aborts it when the time is over.
     /// `true` if it ended within `deadline`; nothing is lost in either case, the
     /// next start finds out what became of the transaction.
-    pub fn stop(mut self, deadline: Duration) -> bool {
-        let until = Instant::now() + deadline;
-        self.control.ask_to_stop(until);
-        // The last call to Kafka may take that much longer.
-        let ended = self.control.wait_ended(until + Duration::from_secs(3));
-        if ended && let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        ended
-    }
-}
-
-impl Drop for ForwarderHandle {
-    fn drop(&mut self) {
-        self.control.ask_to_stop(Instant::now());
+    pub fn stop(self, deadline: Duration) -> bool {
+        self.worker.stop(deadline, limits::LAST_CALL)
     }
 }
 
 /// Between the handle and the thread.
-#[derive(Debug, Default)]
-struct Control {
-    stopping: AtomicBool,
-    until: Mutex<Option<Instant>>,
-    ended: Mutex<bool>,
-    wake: Condvar,
-    status: Mutex<Status>,
-}
+type Control = worker::Control<Status>;
 
 impl Control {
-    fn ask_to_stop(&self, until: Instant) {
-        self.until.lock().get_or_insert(until);
-        let _held = self.ended.lock();
-        self.stopping.store(true, Ordering::Release);
-        self.wake.notify_all();
-    }
-
-    fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    /// Whether the time given for the stop is over.
-    fn overdue(&self) -> bool {
-        self.stopping()
-            && self
-                .until
-                .lock()
-                .is_some_and(|until| Instant::now() >= until)
-    }
-
-    /// Pauses, but not beyond a request to stop.
-    fn pause(&self, duration: Duration) {
-        let mut ended = self.ended.lock();
-        if !self.stopping() {
-            self.wake.wait_for(&mut ended, duration);
-        }
-    }
-
-    fn wait_ended(&self, until: Instant) -> bool {
-        let mut ended = self.ended.lock();
-        while !*ended {
-            if self.wake.wait_until(&mut ended, until).timed_out() {
-                break;
-            }
-        }
-        *ended
-    }
-
-    fn set_ended(&self) {
-        *self.ended.lock() = true;
-        self.wake.notify_all();
-    }
-
     fn set_state(&self, state: State) {
-        self.status.lock().state = state;
+        self.shown.lock().state = state;
     }
 
     fn set_note(&self, cluster: &str, note: Option<String>) {
-        let mut status = self.status.lock();
+        let mut status = self.shown.lock();
         if status.note != note {
             if let Some(note) = &note {
                 tracing::warn!(cluster, note, "records that wait long are in danger");
@@ -284,7 +213,7 @@ impl Control {
     }
 
     fn set_alarm(&self, cluster: &str, alarm: Option<String>) {
-        let mut status = self.status.lock();
+        let mut status = self.shown.lock();
         if status.alarm != alarm {
             match &alarm {
                 Some(alarm) => tracing::error!(cluster, alarm, "forwarder needs attention"),

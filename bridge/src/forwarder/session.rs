@@ -88,10 +88,7 @@ pub(super) fn run(setup: &ForwarderSetup, control: &Control) {
         let ended = catch_unwind(AssertUnwindSafe(|| one_session(setup, control, &mut life)));
         let (reason, fenced) = match ended {
             Ok(End::Stopped) => break,
-            Ok(End::Killed) => {
-                control.set_ended();
-                return;
-            }
+            Ok(End::Killed) => return,
             Ok(End::Anew { reason, fenced }) => (reason, fenced),
             Err(_) => (
                 "a bug: the forwarder panicked; please report it".into(),
@@ -119,7 +116,6 @@ pub(super) fn run(setup: &ForwarderSetup, control: &Control) {
     }
     setup.metrics.connected.store(false, Ordering::Relaxed);
     control.set_state(State::Stopped);
-    control.set_ended();
 }
 
 fn one_session(setup: &ForwarderSetup, control: &Control, life: &mut Life) -> End {
@@ -520,7 +516,7 @@ impl<'a> Session<'a> {
         metrics.position.store(self.saved, Ordering::Relaxed);
         let lag = self.setup.source.end().saturating_sub(self.next);
         metrics.lag.store(lag, Ordering::Relaxed);
-        self.control.status.lock().next = self.next;
+        self.control.shown.lock().next = self.next;
     }
 
     /// Waits until the cluster answers.

@@ -6,11 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use risiti_config::Cluster;
 
 use super::metrics::ReceiptsMetrics;
@@ -18,6 +15,7 @@ use super::outbox::Outbox;
 use super::reading;
 use crate::dead_letters::DeadLetters;
 use crate::embedded::EmbeddedCluster;
+use crate::worker::{self, Worker};
 
 /// A place at which a test may kill the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,33 +131,26 @@ impl ReceiptsConsumer {
     /// # Errors
     /// The operating system gave none.
     pub fn start(setup: ConsumerSetup) -> std::io::Result<ReceiptsHandle> {
-        let control = Arc::new(Control::default());
-        let inner = Arc::clone(&control);
         let outbox = Arc::clone(&setup.outbox);
-        let thread = std::thread::Builder::new()
-            .name("receipts".into())
-            .spawn(move || reading::run(&setup, &inner))?;
-        Ok(ReceiptsHandle {
-            control,
-            outbox,
-            thread: Mutex::new(Some(thread)),
-        })
+        let worker = Worker::start("receipts".into(), move |control| {
+            reading::run(&setup, control);
+        })?;
+        Ok(ReceiptsHandle { worker, outbox })
     }
 }
 
 /// A running consumer. Dropping it asks for a stop without waiting.
 #[derive(Debug)]
 pub struct ReceiptsHandle {
-    control: Arc<Control>,
+    worker: Worker<Shown>,
     outbox: Arc<Outbox>,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl ReceiptsHandle {
     /// What it is doing, and what a person should look at.
     #[must_use]
     pub fn status(&self) -> ReceiptsStatus {
-        let shown = self.control.shown.lock().clone();
+        let shown = self.worker.control().shown.lock().clone();
         let mut status = ReceiptsStatus {
             state: shown.state,
             caught_up: shown.caught_up,
@@ -180,18 +171,7 @@ impl ReceiptsHandle {
     /// Ends it; `true` if it ended within `deadline`. What it has taken and not
     /// stored is taken again by the next start.
     pub fn stop(&self, deadline: Duration) -> bool {
-        self.control.ask_to_stop();
-        let ended = self.control.wait_ended(Instant::now() + deadline);
-        if ended && let Some(thread) = self.thread.lock().take() {
-            let _ = thread.join();
-        }
-        ended
-    }
-}
-
-impl Drop for ReceiptsHandle {
-    fn drop(&mut self) {
-        self.control.ask_to_stop();
+        self.worker.stop(deadline, Duration::ZERO)
     }
 }
 
@@ -209,7 +189,7 @@ pub(super) enum About {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Shown {
+pub(super) struct Shown {
     state: ReceiptsState,
     caught_up: bool,
     alarms: BTreeMap<About, String>,
@@ -218,49 +198,9 @@ struct Shown {
 }
 
 /// Between the handle and the thread.
-#[derive(Debug, Default)]
-pub(super) struct Control {
-    stopping: AtomicBool,
-    ended: Mutex<bool>,
-    wake: Condvar,
-    shown: Mutex<Shown>,
-}
+pub(super) type Control = worker::Control<Shown>;
 
 impl Control {
-    fn ask_to_stop(&self) {
-        let _held = self.ended.lock();
-        self.stopping.store(true, Ordering::Release);
-        self.wake.notify_all();
-    }
-
-    pub(super) fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    /// Pauses, but not beyond a request to stop.
-    pub(super) fn pause(&self, duration: Duration) {
-        let mut ended = self.ended.lock();
-        if !self.stopping() {
-            self.wake.wait_for(&mut ended, duration);
-        }
-    }
-
-    fn wait_ended(&self, until: Instant) -> bool {
-        let mut ended = self.ended.lock();
-        while !*ended {
-            if self.wake.wait_until(&mut ended, until).timed_out() {
-                break;
-            }
-        }
-        *ended
-    }
-
-    pub(super) fn set_ended(&self) {
-        self.set_state(ReceiptsState::Stopped);
-        *self.ended.lock() = true;
-        self.wake.notify_all();
-    }
-
     pub(super) fn set_state(&self, state: ReceiptsState) {
         self.shown.lock().state = state;
     }

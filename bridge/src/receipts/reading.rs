@@ -71,7 +71,7 @@ pub(super) fn run(setup: &ConsumerSetup, control: &Control) {
         .metrics()
         .connected
         .store(false, Ordering::Relaxed);
-    control.set_ended();
+    control.set_state(ReceiptsState::Stopped);
 }
 
 /// While there is no room for receipts, none is taken.

@@ -55,6 +55,7 @@ use risiti_config::Cluster;
 use risiti_wire::Account;
 
 use self::handle::Control;
+use crate::worker::Worker;
 
 pub use self::core::{Core, Decision, Input, Policy, Settings, Verdict};
 pub use error::SettlementError;
@@ -167,12 +168,10 @@ impl Settlement {
     /// # Errors
     /// The operating system gave no thread.
     pub fn start(setup: SettlementSetup) -> std::io::Result<SettlementHandle> {
-        let control = Arc::new(Control::default());
         let metrics = Arc::clone(&setup.metrics);
-        let inner = Arc::clone(&control);
-        let thread = std::thread::Builder::new()
-            .name("settlement".into())
-            .spawn(move || session::run(&setup, &inner))?;
-        Ok(SettlementHandle::new(control, metrics, thread))
+        let worker = Worker::start("settlement".into(), move |control| {
+            session::run(&setup, control);
+        })?;
+        Ok(SettlementHandle { worker, metrics })
     }
 }

@@ -63,10 +63,7 @@ pub(super) fn run(setup: &SettlementSetup, control: &Control) {
         }));
         let reason = match ended {
             Ok(End::Stopped) => break,
-            Ok(End::Killed) => {
-                control.set_ended();
-                return;
-            }
+            Ok(End::Killed) => return,
             Ok(End::Anew(reason)) => reason,
             Err(_) => "a bug: settlement panicked; please report it".into(),
         };
@@ -78,7 +75,6 @@ pub(super) fn run(setup: &SettlementSetup, control: &Control) {
         control.pause(backoff.pause());
     }
     control.set_state(State::Stopped);
-    control.set_ended();
 }
 
 fn one_session(setup: &SettlementSetup, control: &Control, backoff: &mut Backoff) -> End {
@@ -348,7 +344,7 @@ impl<'a> Session<'a> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         metrics.committed_ms.store(now_ms, Ordering::Relaxed);
-        self.control.settled();
+        self.control.tell();
     }
 
     pub(super) fn publish_sizes(&mut self) {
