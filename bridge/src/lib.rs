@@ -24,6 +24,7 @@ pub mod route;
 pub mod settlement;
 pub mod topics;
 pub mod trace;
+mod transactional;
 mod worker;
 
 pub use dead_letters::{DeadLetter, DeadLetterStore, DeadLetters, Reason};

@@ -13,6 +13,7 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, ProducerContext};
 
 use super::core::Delivery;
+use crate::transactional::Reports;
 
 /// A producer that counts its deliveries.
 pub type Producer = BaseProducer<Context>;
@@ -123,6 +124,12 @@ impl ClientContext for Context {
             *self.distrust.lock() = Some(reason.to_owned());
         }
         tracing::debug!(%error, reason, "librdkafka reports");
+    }
+}
+
+impl Reports for Context {
+    fn pending(&self) -> usize {
+        self.tally.lock().pending
     }
 }
 

@@ -27,6 +27,7 @@ use crate::remedy::{Backoff, Remedy, is_fenced, remedy};
 use crate::route::Routes;
 use crate::topics::Aging;
 use crate::trace::{Step, payment};
+use crate::transactional::Overdue;
 use crate::{client, limits, position, topics};
 
 /// Why a session ends.
@@ -46,6 +47,12 @@ impl End {
             reason: reason.to_string(),
             fenced: false,
         }
+    }
+}
+
+impl From<Overdue> for End {
+    fn from(_: Overdue) -> Self {
+        Self::Stopped
     }
 }
 

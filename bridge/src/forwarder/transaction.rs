@@ -4,10 +4,10 @@
 //! every delivery report is in before the commit (librdkafka's own commit would
 //! poll in steps of 100 ms). Never: a commit of a batch of which a record failed.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
+use rdkafka::producer::{BaseRecord, Producer as _};
 use risiti_config::Mode;
 use risiti_store::Position;
 
@@ -17,6 +17,7 @@ use super::session::{End, Session, unix_ms};
 use crate::metrics::ForwarderMetrics;
 use crate::remedy::{Remedy, remedy};
 use crate::trace::{Step, payment};
+use crate::transactional::{self, await_events};
 use crate::{limits, position};
 
 /// What became of a batch.
@@ -73,13 +74,14 @@ impl Session<'_> {
         let judged = verdict(&deliveries[..sends.len()]);
         let position_failed = next.is_some() && deliveries.last() != Some(&Delivery::Delivered);
         if judged == Verdict::Clean && !position_failed && whole {
-            match self.commit()? {
-                None => {
+            match transactional::commit(&self.producer, self.control)? {
+                Ok(()) => {
                     self.fault(FaultPoint::AfterCommit)?;
                     self.count(sends);
                     return Ok(Sent::Committed);
                 }
-                Some(error) => {
+                Err(error) if remedy(&error) == Remedy::Anew => return Err(self.finished(&error)),
+                Err(error) => {
                     self.abort()?;
                     return self.unclear(&error, sends);
                 }
@@ -218,7 +220,7 @@ impl Session<'_> {
                 .rdkafka_error_code()
                 .unwrap_or(RDKafkaErrorCode::Unknown);
             if code == RDKafkaErrorCode::QueueFull {
-                self.await_events(begun);
+                await_events(&self.producer, begun);
                 if self.control.overdue() {
                     return Err(End::Stopped);
                 }
@@ -252,7 +254,7 @@ impl Session<'_> {
                     return Ok(());
                 }
             }
-            self.await_events(begun);
+            await_events(&self.producer, begun);
             if let Some((code, _)) = self.producer.client().fatal_error() {
                 return Err(self.finished(&KafkaError::Global(code)));
             }
@@ -265,56 +267,8 @@ impl Session<'_> {
         }
     }
 
-    /// Commits. `Some` if the transaction has to be aborted.
-    fn commit(&mut self) -> Result<Option<KafkaError>, End> {
-        loop {
-            let Err(error) = self.producer.commit_transaction(limits::CALL) else {
-                return Ok(None);
-            };
-            match remedy(&error) {
-                Remedy::Anew => return Err(self.finished(&error)),
-                Remedy::Abort => return Ok(Some(error)),
-                // In doubt, which the next start resolves.
-                Remedy::Again if self.control.overdue() => return Err(End::Stopped),
-                Remedy::Again => self.producer.poll(Duration::ZERO),
-            }
-        }
-    }
-
-    /// Aborts, for as long as it takes.
-    fn abort(&mut self) -> Result<(), End> {
-        // librdkafka waits for the reports of purged messages to be taken, so
-        // they are taken before it is asked and between its attempts.
-        self.producer.purge(PurgeConfig::default().queue());
-        let begun = Instant::now();
-        while self.producer.in_flight_count() > 0 && begun.elapsed() < limits::CALL / 5 {
-            self.await_events(begun);
-        }
-        loop {
-            let Err(error) = self.producer.abort_transaction(limits::CALL / 5) else {
-                return Ok(());
-            };
-            if remedy(&error) != Remedy::Again {
-                return Err(self.finished(&error));
-            }
-            if self.control.overdue() {
-                return Err(End::Stopped);
-            }
-            self.await_events(begun);
-        }
-    }
-
-    /// Takes what librdkafka reports; if that is nothing, sleeps for a part of
-    /// the time that was waited already, so that the answer is noticed soon and
-    /// few looks are made. A poll with a timeout is no use here: it never returns
-    /// before its time is over, and spins through the last millisecond.
-    fn await_events(&self, begun: Instant) {
-        let before = self.context.progress();
-        self.producer.poll(Duration::ZERO);
-        if self.context.progress() == before {
-            let part = begun.elapsed() / 8;
-            std::thread::sleep(part.clamp(limits::LOOK_MIN, limits::LOOK_MAX));
-        }
+    fn abort(&self) -> Result<(), End> {
+        transactional::abort(&self.producer, self.control)?.map_err(|error| self.finished(&error))
     }
 
     fn pause_or_stop(&mut self) -> Result<(), End> {

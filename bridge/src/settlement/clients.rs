@@ -16,6 +16,7 @@ use rdkafka::producer::{BaseProducer, ProducerContext};
 use risiti_config::{Cluster, Mode, Settlement};
 
 use crate::client;
+use crate::transactional::Reports;
 
 /// A consumer that notes which partitions come and go.
 pub type Consumer = BaseConsumer<Assignments>;
@@ -151,11 +152,6 @@ impl Deliveries {
         self.pending.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Messages without a report.
-    pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
-    }
-
     /// The first failure.
     pub fn failed(&self) -> Option<RDKafkaErrorCode> {
         *self.failed.lock()
@@ -169,6 +165,12 @@ impl ClientContext for Deliveries {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka reports");
+    }
+}
+
+impl Reports for Deliveries {
+    fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
     }
 }
 

@@ -25,6 +25,7 @@ use super::metrics::SettlementMetrics;
 use super::transaction::Sent;
 use super::{Control, SettlementSetup, State, topics};
 use crate::remedy::{Backoff, Remedy, is_fenced, remedy};
+use crate::transactional::Overdue;
 use crate::{embedded, limits};
 
 /// Why a session ends.
@@ -41,6 +42,12 @@ pub(super) enum End {
 impl End {
     pub(super) fn anew(reason: impl ToString) -> Self {
         Self::Anew(reason.to_string())
+    }
+}
+
+impl From<Overdue> for End {
+    fn from(_: Overdue) -> Self {
+        Self::Stopped
     }
 }
 

@@ -7,18 +7,18 @@
 //! was delivered in part.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::FaultPoint;
 use super::messages::{Message, Topic};
 use super::session::{End, Session};
-use crate::limits;
 use crate::remedy::{Remedy, remedy};
+use crate::transactional::{self, Reports as _, await_events};
 
 /// What became of a transaction.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Session<'_> {
         // messages (20 ms). A group that has given the partitions to somebody else
         // refuses before anything is written.
         let outside = self.setup.options.offsets_outside_transaction;
-        if !outside && let Some(error) = self.pass_offsets()? {
+        if !outside && let Err(error) = self.pass_offsets()? {
             return self.broken(&error);
         }
         if let Err(reason) = self.hand_over_all()? {
@@ -54,7 +54,7 @@ impl Session<'_> {
             self.abort()?;
             return Ok(Sent::Again(format!("a delivery failed: {code}")));
         }
-        if let Some(error) = self.commit()? {
+        if let Err(error) = transactional::commit(&self.producer, self.control)? {
             return self.broken(&error);
         }
         self.fault(FaultPoint::AfterCommit)?;
@@ -116,7 +116,7 @@ impl Session<'_> {
             };
             record = back;
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-                self.await_events(begun);
+                await_events(&self.producer, begun);
                 if self.control.overdue() {
                     return Err(End::Stopped);
                 }
@@ -145,33 +145,22 @@ impl Session<'_> {
         list
     }
 
-    /// Passes the offsets on behalf of the group (KIP-447): refused if the group
-    /// has given these partitions to somebody else. `Some` if that fails.
-    fn pass_offsets(&mut self) -> Result<Option<KafkaError>, End> {
+    /// Passes the offsets: refused if the group has given these partitions to
+    /// somebody else.
+    fn pass_offsets(&self) -> Result<KafkaResult<()>, End> {
         let Some(group) = self.consumer.group_metadata() else {
             return Err(End::anew("the consumer is no member of its group"));
         };
         let offsets = self.offsets();
-        loop {
-            let passed = self
-                .producer
-                .send_offsets_to_transaction(&offsets, &group, limits::CALL);
-            match passed {
-                Ok(()) => return Ok(None),
-                Err(error) if remedy(&error) != Remedy::Again => return Ok(Some(error)),
-                Err(_) if self.control.overdue() => return Err(End::Stopped),
-                Err(_) => {
-                    self.producer.poll(Duration::ZERO);
-                }
-            }
-        }
+        let passed = transactional::pass_offsets(&self.producer, self.control, &offsets, &group)?;
+        Ok(passed)
     }
 
     /// Polls until every delivery is known, or one has failed.
     fn await_deliveries(&self) -> Result<(), End> {
         let begun = Instant::now();
         while self.deliveries.pending() > 0 && self.deliveries.failed().is_none() {
-            self.await_events(begun);
+            await_events(&self.producer, begun);
             if let Some((code, _)) = self.producer.client().fatal_error() {
                 return Err(self.finished(&KafkaError::Global(code)));
             }
@@ -182,54 +171,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Commits. `Some` if that fails.
-    fn commit(&self) -> Result<Option<KafkaError>, End> {
-        loop {
-            match self.producer.commit_transaction(limits::CALL) {
-                Ok(()) => return Ok(None),
-                Err(error) if remedy(&error) != Remedy::Again => return Ok(Some(error)),
-                // In doubt, which the next start resolves.
-                Err(_) if self.control.overdue() => return Err(End::Stopped),
-                Err(_) => {
-                    self.producer.poll(Duration::ZERO);
-                }
-            }
-        }
-    }
-
-    /// Aborts, for as long as it takes.
     fn abort(&self) -> Result<(), End> {
-        // librdkafka waits for the reports of purged messages to be taken, so
-        // they are taken before it is asked and between its attempts.
-        self.producer.purge(PurgeConfig::default().queue());
-        let begun = Instant::now();
-        while self.producer.in_flight_count() > 0 && begun.elapsed() < limits::CALL / 5 {
-            self.await_events(begun);
-        }
-        loop {
-            let Err(error) = self.producer.abort_transaction(limits::CALL / 5) else {
-                return Ok(());
-            };
-            if remedy(&error) != Remedy::Again {
-                return Err(self.finished(&error));
-            }
-            if self.control.overdue() {
-                return Err(End::Stopped);
-            }
-            self.await_events(begun);
-        }
-    }
-
-    /// Takes what librdkafka reports; if that is nothing, sleeps for a part of the
-    /// time that was waited already: a poll with a timeout returns only when its
-    /// time is over.
-    fn await_events(&self, begun: Instant) {
-        let before = self.deliveries.pending();
-        self.producer.poll(Duration::ZERO);
-        if self.deliveries.pending() == before {
-            let part = begun.elapsed() / 8;
-            std::thread::sleep(part.clamp(limits::LOOK_MIN, limits::LOOK_MAX));
-        }
+        transactional::abort(&self.producer, self.control)?.map_err(|error| self.finished(&error))
     }
 
     /// Asks the test whether to end here.
