@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use risiti_bridge::settlement::memory::Partition;
 use risiti_bridge::settlement::messages::{Envelope, Topic};
-use risiti_bridge::settlement::receipt::{CONFLICT, receipt_number};
+use risiti_bridge::settlement::receipt::receipt_number;
 use risiti_bridge::settlement::rules::{self, Refusal};
 use risiti_bridge::settlement::{Core, Decision, Input, Policy, Settings, Verdict, changelog};
 use risiti_wire::limits::RECORD_BYTES_MAX;
@@ -203,7 +203,7 @@ fn other_content_under_a_settled_number_is_refused_and_changes_nothing() {
     let value = payment(1, 101);
     let other = bench.settle("t", &value);
     assert_eq!(other.verdict, Verdict::Conflict);
-    assert_eq!(status(&other), Some(CONFLICT));
+    assert_eq!(status(&other), Some(Reason::CONFLICT.code()));
     assert_eq!(other.changelog, []);
     assert_eq!(
         messages(&bench, "t", &value, &other),

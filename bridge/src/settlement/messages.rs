@@ -29,11 +29,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rdkafka::message::{Header, OwnedHeaders};
+use risiti_wire::Reason;
 use serde_json::json;
 
 use super::core::{Decision, Input, Transaction, Verdict};
 use super::memory::Kind;
-use super::receipt::{CONFLICT, TOO_OLD};
 use crate::headers::rfc_3339;
 use crate::limits;
 
@@ -243,11 +243,11 @@ fn rejection(verdict: &Verdict) -> Option<(u16, String)> {
         Verdict::Accepted(_) | Verdict::Again => None,
         Verdict::Refused(refusal) => Some((refusal.reason.code(), refusal.detail.clone())),
         Verdict::Conflict => Some((
-            CONFLICT,
+            Reason::CONFLICT.code(),
             "its number is settled with other content; was the terminal's counter set back?".into(),
         )),
         Verdict::TooOld => Some((
-            TOO_OLD,
+            Reason::TOO_OLD.code(),
             "its number is below the window: settled long ago, or the terminal's counter was set back".into(),
         )),
         Verdict::Foreign(detail) => Some((0, detail.clone())),
@@ -265,8 +265,8 @@ fn label(code: u16) -> &'static str {
         5 => "currency",
         6 => "limit",
         7 => "reversal",
-        CONFLICT => "conflict",
-        TOO_OLD => "too_old",
+        8 => "conflict",
+        9 => "too_old",
         _ => "other",
     }
 }

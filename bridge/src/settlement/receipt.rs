@@ -1,4 +1,4 @@
-//! Receipts, and the reasons that settlement adds to those of the wire format.
+//! Receipts: their number, and their bytes.
 //!
 //! Promises: a receipt follows from its record's place and time in Kafka and from
 //! what was decided. Never: a clock.
@@ -8,12 +8,6 @@ use risiti_wire::{Currency, Lines, Reason, Receipt, RecordBody, Status};
 
 use super::core::Decision;
 use crate::limits;
-
-/// On the receipt of a record whose number is settled with other content.
-pub const CONFLICT: u16 = 8;
-
-/// In the rejected topic: the number is below the window.
-pub const TOO_OLD: u16 = 9;
 
 /// The number of a receipt, from its record's place in Kafka: unique, above 0, and
 /// the same whenever the record is read.
@@ -38,7 +32,8 @@ pub(super) fn conflict(
         Some(RecordBody::Payment(payment)) => (payment.amount_minor, payment.currency.code()),
         _ => (0, Currency::NONE.code()),
     };
-    write(decision, sequence, CONFLICT, amount_minor, currency, None)
+    let code = Reason::CONFLICT.code();
+    write(decision, sequence, code, amount_minor, currency, None)
 }
 
 /// Writes the receipt for a decision.

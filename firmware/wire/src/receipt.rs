@@ -69,6 +69,10 @@ impl Reason {
     pub const LIMIT: Self = Self(6);
     /// The payment to take back does not exist, or was taken back before.
     pub const REVERSAL: Self = Self(7);
+    /// The number was used before, for a record with other content.
+    pub const CONFLICT: Self = Self(8);
+    /// The number is so low that nobody knows any more whether it was used.
+    pub const TOO_OLD: Self = Self(9);
 
     /// A reason from its code.
     ///
@@ -99,6 +103,8 @@ impl fmt::Display for Reason {
             Self::CURRENCY => f.write_str("currency not taken"),
             Self::LIMIT => f.write_str("limit exceeded"),
             Self::REVERSAL => f.write_str("nothing to take back"),
+            Self::CONFLICT => f.write_str("number used before"),
+            Self::TOO_OLD => f.write_str("number too old"),
             Self(code) => write!(f, "reason {code}"),
         }
     }
