@@ -37,16 +37,28 @@ impl Gateway {
     /// # Errors
     /// It did not start; its log is `gateway.log` in `dir`.
     pub fn start(binary: &Path, dir: &Path, bootstrap: &str) -> io::Result<Self> {
-        Self::start_with(binary, dir, &configuration(&dir.join("gateway"), bootstrap))
+        let more = format!(
+            r#"create_topics = false
+[[routes]]
+name = "bench"
+filter = "bench/+/records"
+topic = "{RECORDS}"
+key = "level:2"
+format = "raw"
+"#
+        );
+        Self::start_with(binary, dir, bootstrap, &more)
     }
 
-    /// The same with a configuration, which is left as `gateway.toml` in `dir`.
+    /// The same with no route of its own; its configuration, which ends with the
+    /// table of its Kafka and `more`, is left as `gateway.toml` in `dir`.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_with(binary: &Path, dir: &Path, configuration: &str) -> io::Result<Self> {
+    pub fn start_with(binary: &Path, dir: &Path, bootstrap: &str, more: &str) -> io::Result<Self> {
         let config = dir.join("gateway.toml");
-        fs::write(&config, configuration)?;
+        let data = dir.join("gateway");
+        fs::write(&config, configuration(&data, bootstrap) + more)?;
         let log = fs::File::create(dir.join("gateway.log"))?;
         let mut child = Command::new(binary)
             .args(["run", "--config"])
@@ -174,13 +186,6 @@ listen = "127.0.0.1:0"
 level = "warn"
 [kafka]
 bootstrap = "{bootstrap}"
-create_topics = false
-[[routes]]
-name = "bench"
-filter = "bench/+/records"
-topic = "{RECORDS}"
-key = "level:2"
-format = "raw"
 "#
     )
 }

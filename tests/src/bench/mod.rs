@@ -7,6 +7,7 @@
 
 pub mod bare;
 pub mod chain;
+pub mod frame;
 pub mod gateway;
 pub mod limits;
 pub mod load;

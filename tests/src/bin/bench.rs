@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use clap::Parser;
 use risiti_bridge::EmbeddedCluster;
 use risiti_tests::bench::Cell;
 use risiti_tests::bench::bare::BareLog;
+use risiti_tests::bench::frame;
 use risiti_tests::bench::gateway::{Gateway, TOPICS};
 use risiti_tests::bench::load::Load;
 use risiti_tests::bench::machine::Machine;
@@ -64,22 +65,12 @@ const PARTITIONS: u16 = 4;
 const NO_KAFKA: &str = "127.0.0.1:9";
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    frame::end(run(&Options::parse()))
 }
 
 fn run(options: &Options) -> io::Result<()> {
     raise_file_limit()?;
-    let work = options.dir.join("work");
-    if work.exists() {
-        fs::remove_dir_all(&work)?;
-    }
-    fs::create_dir_all(&work)?;
+    let work = frame::work_dir(&options.dir, "work")?;
     let payload = payload(options);
     let cluster = EmbeddedCluster::start().map_err(io::Error::other)?;
     for topic in TOPICS {
@@ -95,7 +86,7 @@ fn run(options: &Options) -> io::Result<()> {
             "forwards to an embedded Kafka in the load generator's process meanwhile",
         )
     };
-    let gateway = Gateway::start(&gateway_binary()?, &work, bootstrap)?;
+    let gateway = Gateway::start(&frame::risiti()?, &work, bootstrap)?;
     let cells: Vec<Cell> = (options.windows.iter())
         .flat_map(|window| options.clients.iter().map(|clients| (*clients, *window)))
         .map(|(clients, window)| Cell { clients, window })
@@ -148,10 +139,7 @@ fn run(options: &Options) -> io::Result<()> {
     let rows = cells.into_iter().zip(rounds);
     report.rows = rows.map(|(cell, rounds)| Row::of(cell, rounds)).collect();
     println!("{}", report.table());
-    let json = serde_json::to_string_pretty(&report).map_err(io::Error::other)?;
-    let file = options.dir.join("puback.json");
-    fs::write(&file, json + "\n")?;
-    println!("{}", file.display());
+    frame::leave(&report, &options.dir.join("puback.json"))?;
     drop(systems);
     fs::remove_dir_all(&work)
 }
@@ -244,12 +232,6 @@ fn payload(options: &Options) -> Vec<u8> {
     let mut payload = vec![0; options.payload_bytes.max(8)];
     random.fill(&mut payload);
     payload
-}
-
-/// Beside this binary: both are of the same build.
-fn gateway_binary() -> io::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    Ok(own.parent().unwrap_or(Path::new(".")).join("risiti"))
 }
 
 /// A connection is a file descriptor here and in the servers, which inherit it.

@@ -19,7 +19,7 @@ use risiti_tests::bench::chain::report::{Report, parts};
 use risiti_tests::bench::chain::{Notebook, Plan, stages, terminal_id, terminals};
 use risiti_tests::bench::gateway::Gateway;
 use risiti_tests::bench::machine::{self, Machine};
-use risiti_tests::bench::{limits, packets};
+use risiti_tests::bench::{frame, limits, packets};
 use risiti_tests::real_kafka::RealKafka;
 
 /// Percentiles of payment → Kafka → settlement → receipt at a steady rate.
@@ -50,27 +50,15 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    frame::end(run(&Options::parse()))
 }
 
 fn run(options: &Options) -> io::Result<()> {
-    let work = options.dir.join("chain");
-    if work.exists() {
-        fs::remove_dir_all(&work)?;
-    }
-    fs::create_dir_all(&work)?;
+    let work = frame::work_dir(&options.dir, "chain")?;
     let kafka = RealKafka::start()?;
-    let own = std::env::current_exe()?;
-    let risiti = own.parent().unwrap_or(Path::new(".")).join("risiti");
-    let data = work.join("gateway");
-    let config = configuration(&data, &kafka.bootstrap, options.partitions);
-    let gateway = Gateway::start_with(&risiti, &work, &config)?;
+    let risiti = frame::risiti()?;
+    let more = format!("partitions = {}\n", options.partitions);
+    let gateway = Gateway::start_with(&risiti, &work, &kafka.bootstrap, &more)?;
     let settlement = Settlement::start(&risiti, &work)?;
     let machine = Machine::look(&work, "-");
 
@@ -144,10 +132,7 @@ fn run(options: &Options) -> io::Result<()> {
         cpu_us,
     };
     println!("{}", report.text().map_err(io::Error::other)?);
-    let json = serde_json::to_string_pretty(&report).map_err(io::Error::other)?;
-    let file = options.dir.join("chain.json");
-    fs::write(&file, json + "\n")?;
-    println!("{}", file.display());
+    frame::leave(&report, &options.dir.join("chain.json"))?;
     drop((settlement, gateway));
     fs::remove_dir_all(&work)
 }
@@ -174,24 +159,6 @@ impl Drop for Settlement {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn configuration(data: &Path, bootstrap: &str, partitions: u32) -> String {
-    format!(
-        r#"[gateway]
-id = "bench"
-data_dir = {data:?}
-[mqtt]
-listen = "127.0.0.1:0"
-[admin]
-listen = "127.0.0.1:0"
-[log]
-level = "warn"
-[kafka]
-bootstrap = "{bootstrap}"
-partitions = {partitions}
-"#
-    )
 }
 
 /// Gateway and settlement make the topics themselves.
