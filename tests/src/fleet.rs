@@ -28,13 +28,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use risiti_wire::{Currency, Payment, Record, RecordBody};
+use risiti_wire::{Currency, Payment, RecordBody};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::ledger::{Account, Accounts};
+use crate::samples;
 
 use client::Client;
 pub use risiti_sim::mqtt::MqttVersion;
@@ -122,19 +123,14 @@ impl ClientSpec {
 /// A payment with this number.
 fn payment(sequence: u64) -> Vec<u8> {
     let account = risiti_wire::Account::new("00417700123").expect("eleven digits");
-    let record = Record {
-        sequence,
-        resend: false,
-        body: RecordBody::Payment(Payment {
-            time_s: 1_760_000_000,
-            account,
-            amount_minor: 1 + sequence % 1_000_000,
-            currency: Currency::new(404).expect("a currency"),
-            reference: Some("term 2"),
-        }),
+    let payment = Payment {
+        time_s: 1_760_000_000,
+        account,
+        amount_minor: 1 + sequence % 1_000_000,
+        currency: Currency::new(404).expect("a currency"),
+        reference: Some("term 2"),
     };
-    let mut buffer = [0; risiti_wire::limits::RECORD_BYTES_MAX];
-    record.encode(&mut buffer).expect("within bounds").to_vec()
+    samples::record(sequence, RecordBody::Payment(payment))
 }
 
 /// What went on besides records.

@@ -22,9 +22,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 use crate::crash::Shim;
+use crate::memory;
+use crate::risiti_command::program;
 
+use launch::free_port;
 pub use launch::{KillAt, ProcessSwitches};
-use launch::{binary, free_port};
 
 /// Opening a damaged or large store takes seconds here; a minute and more means
 /// that it never will.
@@ -163,7 +165,7 @@ impl GatewayProcess {
             .create(true)
             .append(true)
             .open(self.log_path())?;
-        let mut command = Command::new(binary());
+        let mut command = Command::new(program("gateway_under_test"));
         command
             .arg("--config")
             .arg(self.config_path())
@@ -291,12 +293,7 @@ impl GatewayProcess {
     /// # Errors
     /// It does not run.
     pub fn resident_bytes(&self) -> io::Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        text.lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
-            .map(|kib| kib * 1024)
-            .ok_or_else(|| io::Error::other("no VmRSS"))
+        memory::resident_bytes(self.pid()?)
     }
 
     /// How often it was started.

@@ -42,6 +42,17 @@ pub fn deliveries(log: &[Committed]) -> Result<Vec<Delivery>, String> {
         .collect()
 }
 
+/// Every acknowledged record of so many is in the log, once and in order.
+///
+/// # Panics
+/// They are not.
+pub fn assert_exactly_once(verdict: &Verdict, records: u64) {
+    println!("{verdict}");
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!(verdict.acknowledged, records);
+    assert_eq!(verdict.in_kafka, records);
+}
+
 fn entry(message: &Committed) -> Entry<'_> {
     Entry {
         partition: message.partition,

@@ -2,14 +2,18 @@
 
 pub mod bench;
 pub mod crash;
+pub mod filled_store;
 pub mod fleet;
 pub mod gateway_process;
 pub mod ledger;
+pub mod memory;
 pub mod mock_kafka;
 pub mod own_mounts;
 pub mod real_kafka;
 pub mod risiti_command;
 pub mod round_trip;
+pub mod samples;
 pub mod settlement_process;
+pub mod turn;
 pub mod upward;
 pub mod wire_client;

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// `risiti` with these arguments, ready to run.
 #[must_use]
 pub fn risiti<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(program("risiti_under_test"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RISITI") {
             command.env_remove(name);
@@ -95,11 +95,9 @@ impl Drop for Running {
     }
 }
 
-/// `risiti_under_test`, beside the directory of the running test.
-fn binary() -> PathBuf {
+/// A program of this package, beside the directory of the running test.
+pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     let deps = test.parent().unwrap_or(Path::new("."));
-    deps.parent()
-        .unwrap_or(Path::new("."))
-        .join("risiti_under_test")
+    deps.parent().unwrap_or(Path::new(".")).join(name)
 }

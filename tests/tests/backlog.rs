@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +13,9 @@ use risiti_bridge::EmbeddedCluster;
 use risiti_store::{
     AckSink, Identity, Journal, NewRecord, Outcome, RecordSource, State, StoreOptions,
 };
+use risiti_tests::filled_store::FilledStore;
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
+use risiti_tests::memory;
 
 const RECORDS: u64 = 5_000_000;
 const TERMINALS: u64 = 500;
@@ -66,17 +69,12 @@ fn record(n: u64) -> NewRecord {
     }
 }
 
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: u64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
-    pages * rustix::param::page_size() as u64
-}
-
 /// Fills a gateway's store as its MQTT side would; returns this process's
 /// largest growth on the way.
-fn fill(dir: &std::path::Path) -> u64 {
+fn fill(dir: &Path) -> u64 {
+    let resident = || memory::resident_bytes(std::process::id()).unwrap();
     let options = StoreOptions::new(dir);
-    let before = resident_bytes();
+    let before = resident();
     let (state, _) = State::open(&options).unwrap();
     let (journal, _) = Journal::open(&options, state.clone()).unwrap();
     let window = Arc::new(Window::default());
@@ -89,7 +87,7 @@ fn fill(dir: &std::path::Path) -> u64 {
             window.wait_until(n.saturating_sub(8_192));
         }
         if n.is_multiple_of(100_000) {
-            grown = grown.max(resident_bytes().saturating_sub(before));
+            grown = grown.max(resident().saturating_sub(before));
         }
         journal.append(record(n), &sink, n);
     }
@@ -103,43 +101,12 @@ fn fill(dir: &std::path::Path) -> u64 {
 
 #[test]
 fn five_million_records_wait_on_disk_and_not_in_memory() {
-    // Filled by a process of its own, which is then killed: its locks go, and
-    // nothing is closed.
-    if let Ok(dir) = std::env::var("RISITI_BACKLOG_FILL") {
-        println!("grown {}", fill(dir.as_ref()));
-        std::process::abort();
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let store = dir.path().join("data/store");
-    std::fs::create_dir_all(&store).unwrap();
-    let filling = Instant::now();
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "five_million_records_wait_on_disk_and_not_in_memory",
-            "--nocapture",
-        ])
-        .env("RISITI_BACKLOG_FILL", &store)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let grown: u64 = text
-        .lines()
-        .find_map(|l| l.split_once("grown "))
-        .unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
-        .1
-        .trim()
-        .parse()
-        .unwrap();
-    println!(
-        "filled in {:.0} s, memory grew by {} MiB",
-        filling.elapsed().as_secs_f64(),
-        grown >> 20
-    );
+    let test = "five_million_records_wait_on_disk_and_not_in_memory";
+    let FilledStore { dir, grown_bytes } = FilledStore::by(test, fill).unwrap();
     assert!(
-        grown < MEMORY_BYTES_MAX,
+        grown_bytes < MEMORY_BYTES_MAX,
         "{} MiB while filling",
-        grown >> 20
+        grown_bytes >> 20
     );
 
     let kafka = EmbeddedCluster::start().unwrap();

@@ -11,14 +11,13 @@
 use risiti_tests::crash::{
     Cut, Errno, Fault, Judge, Names, Op, Operations, Recording, Shim, Snapshot, Unsynced, Verdict,
 };
-use risiti_tests::crash::{scratch, seed};
-use risiti_tests::own_mounts;
+use risiti_tests::crash::{convictions, scratch, seed};
+use risiti_tests::own_mounts::SmallDisk;
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -221,40 +220,29 @@ fn each_operation_in_turn(
     let points: Vec<u64> = (1 + seed % stride..=length)
         .step_by(stride as usize)
         .collect();
-    let (next, injected) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let broken = Mutex::new(Vec::new());
+    let injected = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .clamp(2, 8)
         * 2;
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                let mut judge = judge();
-                while let Some(first) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let fault = manner(
-                        *first,
-                        Fault {
-                            first: *first,
-                            ..fault
-                        },
-                    );
-                    let mut words = WORDS.to_vec();
-                    if first % 2 == 0 {
-                        // Nothing goes, so everything must be there.
-                        words.push("release=no");
-                    }
-                    let mut run = Run::start(Some(fault), &words);
-                    let judged = run.judge(&mut judge, seed ^ first);
-                    injected.fetch_add(usize::from(run.shim.injected() > 0), Ordering::Relaxed);
-                    if let Err(reason) = judged {
-                        broken.lock().unwrap().push(format!("{fault:?}: {reason}"));
-                    }
-                }
-            });
-        }
-    });
-    let (broken, injected) = (broken.into_inner().unwrap(), injected.into_inner());
+    let broken = convictions(
+        workers,
+        &points,
+        |_| judge(),
+        |judge, &first| {
+            let fault = manner(first, Fault { first, ..fault });
+            let mut words = WORDS.to_vec();
+            if first % 2 == 0 {
+                // Nothing goes, so everything must be there.
+                words.push("release=no");
+            }
+            let mut run = Run::start(Some(fault), &words);
+            let judged = run.judge(judge, seed ^ first);
+            injected.fetch_add(usize::from(run.shim.injected() > 0), Ordering::Relaxed);
+            judged.err().map(|reason| format!("{fault:?}: {reason}"))
+        },
+    );
+    let injected = injected.into_inner();
     println!(
         "{length} operations, {} runs, {injected} of them with a fault, {} broken",
         points.len(),
@@ -388,37 +376,29 @@ fn while_the_whole_disk_fails_nothing_is_acknowledged_and_later_all_goes_on() {
     });
 }
 
-/// A file system of its own, of `size_mib`, that a run lives in.
-struct SmallDisk {
+/// A run of the workload on a small disk.
+struct RunOnSmallDisk {
     home: tempfile::TempDir,
+    disk: SmallDisk,
     child: Child,
 }
 
-impl SmallDisk {
-    /// Starts the workload on it, then judges what is there.
+impl RunOnSmallDisk {
     fn start(size_mib: u64, words: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        fs::create_dir(home.path().join("disk")).unwrap();
-        // The mount lives in a namespace of its own: nothing to clean up, and
-        // no privilege needed where user namespaces are allowed.
-        let script = "mount -t tmpfs -o size=$1m tmpfs $2/disk || exit 98; shift 2
-            \"$@\" || exit 99
-            exec \"$0\" check < question > answer";
-        let mut command = own_mounts::command();
-        command.args(["sh", "-c", script, DRIVER, &size_mib.to_string()]);
-        command
-            .arg(home.path())
-            .args([DRIVER, "run", "disk", "told=told", "health=health"])
-            .args(words);
+        let disk = SmallDisk::mount(home.path(), size_mib).unwrap();
         let errors = fs::File::create(home.path().join("stderr")).unwrap();
-        fs::write(home.path().join("question"), "disk/store told\n").unwrap();
-        let child = command
+        let child = Command::new(DRIVER)
+            .arg("run")
+            .arg(disk.root())
+            .args(["told=told", "health=health"])
+            .args(words)
             .current_dir(home.path())
             .stdout(Stdio::null())
             .stderr(errors)
             .spawn()
             .unwrap();
-        Self { home, child }
+        Self { home, disk, child }
     }
 
     fn text(&self, file: &str) -> String {
@@ -435,33 +415,17 @@ impl SmallDisk {
                 self.text("stderr")
             );
             if let Some(status) = self.child.try_wait().unwrap() {
-                // 98: no mount. That is a failure, not a reason to skip.
                 panic!("ended ({status}) before: {what}; {}", self.text("stderr"));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    fn filler(&self) -> PathBuf {
-        let inside = self.home.path().join("disk/filler");
-        PathBuf::from(format!(
-            "/proc/{}/root{}",
-            self.child.id(),
-            inside.display()
-        ))
-    }
-
     /// Fills the last byte, again and again, until `event`.
     fn fill_until(&mut self, what: &str, event: impl Fn(&Self) -> bool) {
-        let path = self.filler();
-        self.wait(what, |disk| {
-            let mut filler = fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(&path)
-                .unwrap();
-            while filler.write_all(&[0; 4096]).is_ok() {}
-            event(disk)
+        self.wait(what, |run| {
+            run.disk.fill().unwrap();
+            event(run)
         });
     }
 
@@ -473,26 +437,30 @@ impl SmallDisk {
             self.text("health"),
             self.text("stderr")
         );
-        let answer = self.text("answer");
-        assert!(answer.starts_with("ok "), "{answer}");
+        let store = self.disk.root().join("store");
+        let mut judge = Judge::new(DRIVER, &["check"], VERDICT_TIMEOUT);
+        assert_eq!(
+            kept(&mut judge, &store, &self.home.path().join("told")),
+            Ok(())
+        );
     }
 }
 
 #[test]
 fn a_full_disk_withholds_and_goes_on_by_itself_once_there_is_space() {
-    let mut disk = SmallDisk::start(24, &["records=9000", "changes=90"]);
-    disk.wait("a first hundred promises", |disk| {
-        disk.text("told").len() > 1_500
+    let mut run = RunOnSmallDisk::start(24, &["records=9000", "changes=90"]);
+    run.wait("a first hundred promises", |run| {
+        run.text("told").len() > 1_500
     });
-    disk.fill_until("withheld, and an alarm", |disk| {
-        is_withheld(&disk.text("health"))
+    run.fill_until("withheld, and an alarm", |run| {
+        is_withheld(&run.text("health"))
     });
-    let acknowledged = disk.text("told").lines().count();
+    let acknowledged = run.text("told").lines().count();
     assert!(acknowledged < 9_000, "the disk was full too late");
-    fs::remove_file(disk.filler()).unwrap();
-    disk.judge();
+    run.disk.free().unwrap();
+    run.judge();
     assert!(
-        disk.text("told")
+        run.text("told")
             .lines()
             .filter(|l| l.starts_with('a'))
             .count()
@@ -502,18 +470,18 @@ fn a_full_disk_withholds_and_goes_on_by_itself_once_there_is_space() {
 
 #[test]
 fn low_space_withholds_before_the_disk_is_full() {
-    let mut disk = SmallDisk::start(
+    let mut run = RunOnSmallDisk::start(
         24,
         &["records=9000", "changes=90", "free_bytes_min=2000000"],
     );
-    disk.wait("a first hundred promises", |disk| {
-        disk.text("told").len() > 1_500
+    run.wait("a first hundred promises", |run| {
+        run.text("told").len() > 1_500
     });
-    let filler = fs::File::create(disk.filler()).unwrap();
+    let filler = fs::File::create(run.disk.filler()).unwrap();
     // Leaves 1.5 MB: below the limit, yet room for what is under way.
     let free = Command::new("stat")
         .args(["-f", "-c", "%a"])
-        .arg(disk.filler())
+        .arg(run.disk.filler())
         .output()
         .unwrap();
     let blocks: u64 = String::from_utf8_lossy(&free.stdout)
@@ -524,12 +492,12 @@ fn low_space_withholds_before_the_disk_is_full() {
     while left > 0 && (&filler).write_all(&[0; 4096]).is_ok() {
         left = left.saturating_sub(4096);
     }
-    disk.wait("withheld, and an alarm", |disk| {
-        is_withheld(&disk.text("health"))
+    run.wait("withheld, and an alarm", |run| {
+        is_withheld(&run.text("health"))
     });
     drop(filler); // an open file keeps its space
-    fs::remove_file(disk.filler()).unwrap();
-    disk.judge();
+    run.disk.free().unwrap();
+    run.judge();
 }
 
 /// Whether the store's own health says that appends are withheld, and why.

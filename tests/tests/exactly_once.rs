@@ -7,31 +7,18 @@
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use risiti_sim::link::{Link, LinkProfile, Stalls};
 use risiti_tests::crash::seed;
 use risiti_tests::fleet::{ClientSpec, Fleet, Kind};
 use risiti_tests::gateway_process::{KillAt, ProcessSwitches};
-use risiti_tests::ledger::Verdict;
+use risiti_tests::ledger::{Verdict, assert_exactly_once};
+use risiti_tests::turn::turn;
 use risiti_tests::upward::Upward;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(180);
-
-/// One at a time: each has a broker of its own, and a machine has two cores.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn assert_exactly_once(verdict: &Verdict, records: u64) {
-    println!("{verdict}");
-    assert!(verdict.is_clean(), "{verdict}");
-    assert_eq!(verdict.acknowledged, records);
-    assert_eq!(verdict.in_kafka, records);
-}
 
 fn assert_sessions_kept(fleet: &Fleet) {
     let counts = fleet.counts();

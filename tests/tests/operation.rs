@@ -3,30 +3,17 @@
 
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use risiti_tests::fleet::{ClientSpec, Fleet};
 use risiti_tests::gateway_process::{GatewayProcess, KillAt, ProcessSwitches};
-use risiti_tests::ledger::{self, Verdict};
+use risiti_tests::ledger::{self, assert_exactly_once};
 use risiti_tests::real_kafka::RealKafka;
+use risiti_tests::turn::turn;
 use risiti_tests::upward::{self, RAW, RECORDS, Upward};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(180);
-
-/// One at a time: each has a broker of its own, and a machine has two cores.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn assert_exactly_once(verdict: &Verdict, records: u64) {
-    println!("{verdict}");
-    assert!(verdict.is_clean(), "{verdict}");
-    assert_eq!(verdict.acknowledged, records);
-    assert_eq!(verdict.in_kafka, records);
-}
 
 fn gateway(config: &str, dir: &tempfile::TempDir) -> GatewayProcess {
     GatewayProcess::start(config, dir.path(), ProcessSwitches::default(), None).unwrap()

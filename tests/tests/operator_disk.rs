@@ -7,19 +7,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
-use risiti_tests::own_mounts;
+use risiti_tests::own_mounts::SmallDisk;
 use risiti_tests::real_kafka::{self, RealKafka};
-use risiti_tests::risiti_command::{Running, output, risiti};
+use risiti_tests::risiti_command::{output, risiti};
 use risiti_tests::upward::{self, RAW};
 use risiti_tests::wire_client::{Connect, Message, Packet, Wire};
 
@@ -259,60 +256,15 @@ fn a_spent_budget_is_told_and_resumes_by_itself_when_kafka_is_back() {
     judge(&kafka.bootstrap, publishers);
 }
 
-/// A file system of its own in a namespace of its own: gone with its holder.
-struct SmallDisk {
-    root: PathBuf,
-    _holder: Running,
-}
-
-impl SmallDisk {
-    fn mount(dir: &Path, size_mib: u64) -> Self {
-        let disk = dir.join("disk");
-        fs::create_dir(&disk).unwrap();
-        let script = "mount -t tmpfs -o size=$0m tmpfs \"$1\" && echo mounted && exec cat";
-        let mut holder = own_mounts::command()
-            .args(["sh", "-c", script, &size_mib.to_string()])
-            .arg(&disk)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut out = BufReader::new(holder.stdout.take().unwrap());
-        out.read_line(&mut line).unwrap();
-        assert_eq!(line, "mounted\n", "no file system of its own");
-        let root = PathBuf::from(format!("/proc/{}/root{}", holder.id(), disk.display()));
-        Self {
-            root,
-            _holder: Running(holder),
-        }
-    }
-
-    /// Takes every free byte, once.
-    fn fill(&self) {
-        let mut filler = fs::File::options()
-            .append(true)
-            .create(true)
-            .open(self.root.join("filler"))
-            .unwrap();
-        for bytes in [65_536, 4_096] {
-            while filler.write_all(&vec![0; bytes]).is_ok() {}
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.root.join("filler")).unwrap();
-    }
-}
-
 #[test]
 fn a_full_disk_is_told_and_resumes_by_itself_also_over_a_restart() {
     let mut kafka = RealKafka::start().unwrap();
     kafka.stop();
     let dir = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(dir.path(), 48);
-    fs::create_dir(disk.root.join("data")).unwrap();
-    std::os::unix::fs::symlink(disk.root.join("data"), dir.path().join("data")).unwrap();
+    let disk = SmallDisk::mount(dir.path(), 48).unwrap();
+    let data = disk.root().join("data");
+    fs::create_dir(&data).unwrap();
+    std::os::unix::fs::symlink(data, dir.path().join("data")).unwrap();
     let config = upward::config("gw-1", &kafka.bootstrap)
         + "[store]\nbudget_bytes = \"1GiB\"\nreceipts_reserve_bytes = \"1MiB\"\n\
            ballast_bytes = \"4MiB\"\nfree_bytes_min = \"0B\"\ngeneration_bytes = \"4MiB\"\n";
@@ -326,7 +278,7 @@ fn a_full_disk_is_told_and_resumes_by_itself_also_over_a_restart() {
     });
     gateway
         .wait_until("the disk is full", LONG, |status| {
-            disk.fill();
+            disk.fill().unwrap();
             status.journal.withheld >= 2
         })
         .unwrap();
@@ -338,7 +290,7 @@ fn a_full_disk_is_told_and_resumes_by_itself_also_over_a_restart() {
 
     // Space is back: by itself.
     let before: Vec<_> = publishers.iter().map(Publisher::acknowledged).collect();
-    disk.free();
+    disk.free().unwrap();
     wait("PUBACKs resume", &gateway, || {
         let now = publishers.iter().map(Publisher::acknowledged);
         now.zip(&before).all(|(now, before)| now > before + 50)
@@ -351,12 +303,12 @@ fn a_full_disk_is_told_and_resumes_by_itself_also_over_a_restart() {
     // wrong; a supervisor's next one succeeds as soon as there is space.
     gateway
         .wait_until("the disk is full again", LONG, |status| {
-            disk.fill();
+            disk.fill().unwrap();
             status.journal.withheld >= 2
         })
         .unwrap();
     gateway.kill();
-    disk.fill();
+    disk.fill().unwrap();
     match gateway.restart() {
         Ok(()) => println!("it starts on a full disk"),
         Err(error) => {
@@ -366,7 +318,7 @@ fn a_full_disk_is_told_and_resumes_by_itself_also_over_a_restart() {
             assert!(said.contains("free space"), "no remedy: {said}");
         }
     }
-    disk.free();
+    disk.free().unwrap();
     if gateway.status().is_err() {
         gateway.restart().unwrap();
     }

@@ -15,11 +15,11 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use risiti_tests::crash::{Cut, Names, Recording, Shim, Snapshot, Unsynced, scratch, seed};
+use risiti_tests::crash::{
+    Cut, Names, Recording, Shim, Snapshot, Unsynced, convictions, scratch, seed,
+};
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
 use risiti_tests::real_kafka;
 use risiti_tests::risiti_command::Running;
@@ -200,48 +200,22 @@ fn restart(recording: &Recording, cut: &Cut, told_at: usize, home: &Path) -> Res
     }
 }
 
-/// `count` cuts, every policy in turn.
-fn cuts(recording: &Recording, count: usize, seed: u64) -> Vec<Cut> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let at = recording.cuts(&mut random, count);
-    at.into_iter()
-        .map(|at| Cut {
-            at,
-            unsynced: match random.u8(..8) {
-                0 | 1 => Unsynced::Dropped,
-                2 => Unsynced::Kept,
-                _ => Unsynced::Torn,
-            },
-            names: if random.bool() {
-                Names::Strict
-            } else {
-                Names::Journaled
-            },
-            seed: random.u64(..),
-        })
-        .collect()
-}
-
 #[test]
 fn what_any_client_saw_acknowledged_survives_a_power_cut_of_the_gateway() {
     let seed = seed();
     let home = tempfile::tempdir_in(scratch()).unwrap();
     let recording = record(home.path());
-    let cuts = cuts(&recording, IMAGES, seed);
-    let (next, broken) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                while let Some(cut) = cuts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let home = tempfile::tempdir_in(scratch()).unwrap();
-                    if let Err(reason) = restart(&recording, cut, cut.at, home.path()) {
-                        broken.lock().unwrap().push(format!("{cut:?}: {reason}"));
-                    }
-                }
-            });
-        }
-    });
-    let broken = broken.into_inner().unwrap();
+    let cuts = Cut::through(&recording, IMAGES, seed);
+    let broken = convictions(
+        3,
+        &cuts,
+        |_| (),
+        |(), cut| {
+            let home = tempfile::tempdir_in(scratch()).unwrap();
+            let judged = restart(&recording, cut, cut.at, home.path());
+            judged.err().map(|reason| format!("{cut:?}: {reason}"))
+        },
+    );
     let told = Told::before(&recording, recording.ops().len());
     let promises: usize = told.by_kind.values().flatten().map(|(_, n)| n.len()).sum();
     println!(

@@ -11,13 +11,11 @@
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
 use risiti_tests::crash::{Cut, Judge, Names, Recording, Shim, Snapshot, Unsynced, Verdict};
-use risiti_tests::crash::{scratch, seed};
+use risiti_tests::crash::{convictions, scratch, seed};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const DRIVER: &str = env!("CARGO_BIN_EXE_store_driver");
@@ -68,60 +66,39 @@ fn record(words: &[&str], seed: u64, sync_ms: u64) -> Run {
     }
 }
 
-/// Images whose promises were broken, with what to replay them by.
-fn convictions(
-    run: &Run,
-    cuts: &[Cut],
-    told_at: impl Fn(&Cut) -> usize + Sync,
-) -> Vec<(Cut, Verdict)> {
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let workers = std::thread::available_parallelism()
-        .map_or(2, usize::from)
-        .min(8);
-    std::thread::scope(|scope| {
-        for worker in 0..workers {
-            let (next, found, told_at) = (&next, &found, &told_at);
-            scope.spawn(move || {
-                let mut judge = Judge::new(DRIVER, &["check"], VERDICT_TIMEOUT);
-                while let Some(cut) = cuts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let image = run.home.path().join(format!("image-{worker}"));
-                    let told = run.home.path().join(format!("told-{worker}"));
-                    cut.build(&run.recording, &image).unwrap();
-                    fs::write(&told, run.recording.witnessed(told_at(cut))).unwrap();
-                    let line = format!("{} {}", image.join("store").display(), told.display());
-                    let verdict = judge.ask(&line).unwrap();
-                    if !verdict.is_kept() {
-                        found.lock().unwrap().push((*cut, verdict));
-                    }
-                    // Whatever the judge left open goes with it.
-                    let _ = fs::remove_dir_all(&image);
-                }
-            });
-        }
-    });
-    found.into_inner().unwrap()
+impl Run {
+    /// The verdict on what a cut leaves, in a place of this judge's own.
+    fn ask(&self, judge: &mut Judge, number: usize, cut: &Cut, told: &[u8]) -> Verdict {
+        let image = self.home.path().join(format!("image-{number}"));
+        let told_file = self.home.path().join(format!("told-{number}"));
+        cut.build(&self.recording, &image).unwrap();
+        fs::write(&told_file, told).unwrap();
+        let line = format!("{} {}", image.join("store").display(), told_file.display());
+        let verdict = judge.ask(&line).unwrap();
+        // Whatever the judge left open goes with it.
+        let _ = fs::remove_dir_all(&image);
+        verdict
+    }
 }
 
-/// `count` cuts through a run, every policy in turn.
-fn cuts(run: &Run, count: usize, seed: u64) -> Vec<Cut> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let at = run.recording.cuts(&mut random, count);
-    at.into_iter()
-        .map(|at| Cut {
-            at,
-            unsynced: match random.u8(..8) {
-                0 | 1 => Unsynced::Dropped,
-                2 => Unsynced::Kept,
-                _ => Unsynced::Torn,
-            },
-            names: if random.bool() {
-                Names::Strict
-            } else {
-                Names::Journaled
-            },
-            seed: random.u64(..),
-        })
-        .collect()
+fn judge() -> Judge {
+    Judge::new(DRIVER, &["check"], VERDICT_TIMEOUT)
+}
+
+/// Images whose promises were broken, with what to replay them by.
+fn lost(run: &Run, cuts: &[Cut]) -> Vec<(Cut, Verdict)> {
+    let judges = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .min(8);
+    convictions(
+        judges,
+        cuts,
+        |number| (number, judge()),
+        |(number, judge), cut| {
+            let verdict = run.ask(judge, *number, cut, &run.recording.witnessed(cut.at));
+            (!verdict.is_kept()).then_some((*cut, verdict))
+        },
+    )
 }
 
 fn summary(convictions: &[(Cut, Verdict)]) -> String {
@@ -201,8 +178,8 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
         .unwrap_or(240);
     for sync_ms in [0, 3] {
         let run = record(&[], seed, sync_ms);
-        let cuts = cuts(&run, images / 2, seed);
-        let lost = convictions(&run, &cuts, |cut| cut.at);
+        let cuts = Cut::through(&run.recording, images / 2, seed);
+        let lost = lost(&run, &cuts);
         println!(
             "{} operations, {} images, {} broken",
             run.recording.ops().len(),
@@ -225,7 +202,7 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
 fn without_our_own_sync_a_power_cut_loses_acknowledged_records() {
     let seed = seed();
     let run = record(&["sync=flush-only", "records=1500", "changes=300"], seed, 0);
-    let lost = convictions(&run, &cuts(&run, 40, seed), |cut| cut.at);
+    let lost = lost(&run, &Cut::through(&run.recording, 40, seed));
     println!("{} of 40 images broken: {}", lost.len(), summary(&lost));
     let losses = lost.iter().filter(|(_, v)| v.kind() == "LOST").count();
     assert!(losses > 0, "no loss found where there must be some");
@@ -279,8 +256,7 @@ fn a_kill_and_then_a_power_cut_lose_nothing() {
         known > 0,
         "no kill left a record that was not acknowledged yet"
     );
-    let images = cuts(&run, 80, seed);
-    let lost = convictions(&run, &images, |cut| cut.at);
+    let lost = lost(&run, &Cut::through(&run.recording, 80, seed));
     assert!(
         lost.is_empty(),
         "{} of 80 images broken: {}{}",
@@ -295,7 +271,10 @@ fn a_second_power_cut_during_recovery_loses_nothing_either() {
     let seed = seed();
     let run = record(&["records=2000", "changes=300"], seed, 0);
     let mut broken = Vec::new();
-    for (n, first) in cuts(&run, 10, seed).into_iter().enumerate() {
+    for (n, first) in Cut::through(&run.recording, 10, seed)
+        .into_iter()
+        .enumerate()
+    {
         let home = tempfile::tempdir_in(scratch()).unwrap();
         let (root, log) = (home.path().join("root"), home.path().join("log"));
         first.build(&run.recording, &root).unwrap();
@@ -319,18 +298,11 @@ fn a_second_power_cut_during_recovery_loses_nothing_either() {
             recording,
         };
         let told = run.recording.witnessed(first.at);
-        for cut in cuts(&second, 8, seed ^ n as u64) {
-            let image = second.home.path().join("image");
-            let told_file = second.home.path().join("told");
-            cut.build(&second.recording, &image).unwrap();
-            fs::write(&told_file, &told).unwrap();
-            let mut judge = Judge::new(DRIVER, &["check"], VERDICT_TIMEOUT);
-            let line = format!("{} {}", image.join("store").display(), told_file.display());
-            let verdict = judge.ask(&line).unwrap();
+        for cut in Cut::through(&second.recording, 8, seed ^ n as u64) {
+            let verdict = second.ask(&mut judge(), 0, &cut, &told);
             if !verdict.is_kept() {
                 broken.push(format!("{first:?}\n  then {cut:?}\n  {verdict:?}"));
             }
-            let _ = fs::remove_dir_all(&image);
         }
     }
     assert!(

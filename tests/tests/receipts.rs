@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use risiti_bridge::receipts::ReceiptsFault;
@@ -16,16 +15,11 @@ use risiti_sim::terminal::{Away, PowerProfile, Resend, Terminals};
 use risiti_tests::crash::seed;
 use risiti_tests::gateway_process::{GatewayProcess, KillAt, ProcessSwitches};
 use risiti_tests::round_trip::{RoundTrip, terminals};
+use risiti_tests::turn::turn;
 use risiti_tests::upward;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(150);
-
-/// One at a time: each has a broker of its own, and a machine has two cores.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// 2G in fast motion: whatever is on the way is cut off every few seconds.
 fn bad_link() -> LinkProfile {

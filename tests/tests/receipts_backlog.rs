@@ -12,7 +12,9 @@ use risiti_bridge::receipts::{Outbox, OutboxSetup, Poll, ReceiptsOptions, Receiv
 use risiti_bridge::{EmbeddedCluster, TraceLog};
 use risiti_config::Terminals;
 use risiti_store::{Batch, Journal, State, StoreOptions};
+use risiti_tests::filled_store::FilledStore;
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
+use risiti_tests::memory;
 use risiti_tests::mock_kafka;
 use risiti_tests::wire_client::{Connect, PATIENCE, Value, Wire, property};
 
@@ -28,13 +30,6 @@ const START_MAX: Duration = Duration::from_secs(2);
 
 /// As long as a receipt with some lines on it.
 const PAYLOAD_BYTES: usize = 160;
-
-fn resident_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = text.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib * 1024
-}
 
 /// Stores them as the consumer does: in the order of Kafka, which is by time and
 /// not by terminal. By how much memory grew.
@@ -58,7 +53,8 @@ fn fill(dir: &Path) -> u64 {
     for terminal in 0..TERMINALS {
         outbox.seen(&format!("t{terminal}"));
     }
-    let before = resident_bytes();
+    let resident = || memory::resident_bytes(std::process::id()).unwrap();
+    let before = resident();
     let (mut poll, mut commits) = (Poll::default(), 0);
     for sequence in 1..=RECEIPTS_EACH {
         for terminal in 0..TERMINALS {
@@ -80,7 +76,7 @@ fn fill(dir: &Path) -> u64 {
     submit(&outbox, &state, &poll, &mut commits);
     state.commit(Batch::new()).unwrap();
     assert_eq!(outbox.waiting(), RECEIPTS);
-    let grown = resident_bytes().saturating_sub(before);
+    let grown = resident().saturating_sub(before);
     // As a power cut finds it: nothing is closed on purpose.
     std::mem::forget(outbox);
     std::mem::forget(journal);
@@ -99,42 +95,12 @@ fn submit(outbox: &Outbox, state: &State, poll: &Poll, commits: &mut usize) {
 
 #[test]
 fn a_million_receipts_wait_on_disk_and_not_in_memory() {
-    // Filled by a process of its own, which is then killed.
-    if let Ok(dir) = std::env::var("RISITI_RECEIPTS_FILL") {
-        println!("grown {}", fill(dir.as_ref()));
-        std::process::abort();
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let store = dir.path().join("data/store");
-    std::fs::create_dir_all(&store).unwrap();
-    let filling = Instant::now();
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "a_million_receipts_wait_on_disk_and_not_in_memory",
-            "--nocapture",
-        ])
-        .env("RISITI_RECEIPTS_FILL", &store)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let grown: u64 = text
-        .lines()
-        .find_map(|l| l.split_once("grown "))
-        .unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
-        .1
-        .trim()
-        .parse()
-        .unwrap();
-    println!(
-        "filled in {:.0} s, memory grew by {} MiB",
-        filling.elapsed().as_secs_f64(),
-        grown >> 20
-    );
+    let test = "a_million_receipts_wait_on_disk_and_not_in_memory";
+    let FilledStore { dir, grown_bytes } = FilledStore::by(test, fill).unwrap();
     assert!(
-        grown < MEMORY_BYTES_MAX,
+        grown_bytes < MEMORY_BYTES_MAX,
         "{} MiB while filling",
-        grown >> 20
+        grown_bytes >> 20
     );
 
     let kafka: EmbeddedCluster = mock_kafka::start().unwrap();

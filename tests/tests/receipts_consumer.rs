@@ -20,29 +20,15 @@ use risiti_tests::gateway_process::{GatewayProcess, KillAt, ProcessSwitches};
 use risiti_tests::mock_kafka;
 use risiti_tests::real_kafka::RealKafka;
 use risiti_tests::risiti_command::{output, risiti};
+use risiti_tests::samples;
 use risiti_tests::upward::{self, Upward};
 use risiti_tests::wire_client::{Connect, Packet, Value, Wire, property};
-use risiti_wire::{Currency, Lines, Receipt, Status};
+use risiti_wire::Receipt;
 
 const RECEIPTS: &str = "risiti.receipts";
 const DELIVERIES: &str = "risiti.deliveries";
 const PATIENCE: Duration = Duration::from_secs(120);
 const TERMINALS: u64 = 5;
-
-fn payload(sequence: u64) -> Vec<u8> {
-    let mut buffer = [0; 265];
-    let receipt = Receipt {
-        sequence,
-        number: sequence,
-        status: Status::Accepted,
-        time_s: 1_700_000_000,
-        amount_minor: 500,
-        currency: Currency::NONE,
-        bank_reference: None,
-        lines: Lines::default(),
-    };
-    receipt.encode(&mut buffer).unwrap().to_vec()
-}
 
 /// Issues receipts as settlement does: each batch in a transaction.
 struct Issuer(BaseProducer);
@@ -63,7 +49,7 @@ impl Issuer {
         self.0.begin_transaction().unwrap();
         for sequence in sequences {
             for terminal in 0..TERMINALS {
-                let (key, value) = (format!("t{terminal}"), payload(sequence));
+                let (key, value) = (format!("t{terminal}"), samples::receipt(sequence));
                 let record = BaseRecord::to(RECEIPTS).key(&key).payload(&value);
                 self.0.send(record).map_err(|(e, _)| e).unwrap();
             }
@@ -365,9 +351,9 @@ fn a_message_that_is_no_receipt_is_found_by_the_operator_and_holds_nobody_up() {
         producer.send(record).map_err(|(e, _)| e).unwrap();
         producer.flush(PATIENCE).unwrap();
     };
-    send("t1", &payload(1));
+    send("t1", &samples::receipt(1));
     send("t1", b"{\"status\": \"paid\"}");
-    send("t1", &payload(2));
+    send("t1", &samples::receipt(2));
     wait_waiting(&gateway, 2, 2);
     let (_, listed) = ask(&gateway, &["dead", "list"]);
     assert!(listed.contains("r0000002-1"), "{listed}");

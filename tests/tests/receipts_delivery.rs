@@ -18,19 +18,11 @@ use risiti_bridge::EmbeddedCluster;
 use risiti_bridge::receipts::EXPIRY_HEADER;
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
 use risiti_tests::mock_kafka;
+use risiti_tests::samples;
 use risiti_tests::wire_client::{Connect, PATIENCE, Packet, Value, Wire, property};
-use risiti_wire::{Currency, Lines, Receipt, Status};
+use risiti_wire::Receipt;
 
 const RECEIPTS: &str = "risiti.receipts";
-
-/// A cluster with the topics of both ways.
-fn kafka() -> EmbeddedCluster {
-    let kafka = mock_kafka::start().unwrap();
-    for topic in [RECEIPTS, "risiti.deliveries"] {
-        kafka.create_topic(topic, 3).unwrap();
-    }
-    kafka
-}
 
 struct Issuer(BaseProducer);
 
@@ -43,18 +35,7 @@ impl Issuer {
 
     /// Issues a receipt as settlement does.
     fn issue(&self, terminal: &str, sequence: u64, expiry_s: Option<u32>) {
-        let mut buffer = [0; 265];
-        let receipt = Receipt {
-            sequence,
-            number: sequence,
-            status: Status::Accepted,
-            time_s: 1_700_000_000,
-            amount_minor: 500,
-            currency: Currency::NONE,
-            bank_reference: None,
-            lines: Lines::default(),
-        };
-        let value = receipt.encode(&mut buffer).unwrap();
+        let value = samples::receipt(sequence);
         let mut headers = OwnedHeaders::new();
         let text = expiry_s.map(|s| s.to_string());
         if let Some(text) = &text {
@@ -63,7 +44,7 @@ impl Issuer {
                 value: Some(text),
             });
         }
-        let record = BaseRecord::to(RECEIPTS).key(terminal).payload(value);
+        let record = BaseRecord::to(RECEIPTS).key(terminal).payload(&value);
         self.0
             .send(record.headers(headers))
             .map_err(|(e, _)| e)
@@ -135,7 +116,7 @@ fn collect(addr: SocketAddr, n: usize, count: usize, got: &AtomicU64) -> io::Res
 fn receipts_reach_their_terminals_in_order_over_kills_and_cuts() -> io::Result<()> {
     const TERMINALS: usize = 12;
     const EACH: u64 = 60;
-    let kafka = kafka();
+    let kafka = mock_kafka::start()?;
     let dir = tempfile::tempdir()?;
     let config = mock_kafka::config(&kafka);
     let mut gateway = GatewayProcess::start(&config, dir.path(), ProcessSwitches::default(), None)?;
@@ -180,7 +161,7 @@ fn receipts_reach_their_terminals_in_order_over_kills_and_cuts() -> io::Result<(
 
 #[test]
 fn the_expiry_that_settlement_sets_reaches_the_terminal() -> io::Result<()> {
-    let kafka = kafka();
+    let kafka = mock_kafka::start()?;
     let dir = tempfile::tempdir()?;
     let config = mock_kafka::config(&kafka);
     let gateway = GatewayProcess::start(&config, dir.path(), ProcessSwitches::default(), None)?;

@@ -13,8 +13,9 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
 use risiti_tests::mock_kafka;
+use risiti_tests::samples;
 use risiti_tests::wire_client::{Connect, Message, Value, Wire, property};
-use risiti_wire::{Currency, Lines, Receipt, Status};
+use risiti_wire::Receipt;
 
 const TERMINALS: usize = 2_000;
 const EACH: u64 = 20;
@@ -48,21 +49,6 @@ fn sequence(terminal: usize, number: u64) -> u64 {
     terminal as u64 * 1_000 + number
 }
 
-fn payload(sequence: u64) -> Vec<u8> {
-    let mut buffer = [0; 265];
-    let receipt = Receipt {
-        sequence,
-        number: sequence,
-        status: Status::Accepted,
-        time_s: 1_700_000_000,
-        amount_minor: 500,
-        currency: Currency::NONE,
-        bank_reference: None,
-        lines: Lines::default(),
-    };
-    receipt.encode(&mut buffer).unwrap().to_vec()
-}
-
 /// `EACH` receipts for every terminal, as settlement issues them: by time.
 fn issue(bootstrap: &str) {
     let producer: BaseProducer = ClientConfig::new()
@@ -71,7 +57,8 @@ fn issue(bootstrap: &str) {
         .unwrap();
     for number in 1..=EACH {
         for terminal in 0..TERMINALS {
-            let (key, value) = (format!("t{terminal}"), payload(sequence(terminal, number)));
+            let value = samples::receipt(sequence(terminal, number));
+            let key = format!("t{terminal}");
             let record = BaseRecord::to("risiti.receipts").key(&key).payload(&value);
             producer.send(record).map_err(|(e, _)| e).unwrap();
         }

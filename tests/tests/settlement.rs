@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -15,10 +14,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use risiti_tests::crash::seed;
 use risiti_tests::real_kafka::{Committed, RealKafka};
 use risiti_tests::risiti_command::Running;
-use risiti_wire::limits::RECORD_BYTES_MAX;
-use risiti_wire::{
-    Account, Currency, Payment, Receipt, Record, RecordBody, Reversal, Status, mark_resend,
-};
+use risiti_tests::samples;
+use risiti_tests::turn::turn;
+use risiti_wire::{Account, Currency, Payment, Receipt, RecordBody, Reversal, Status, mark_resend};
 use rustix::process::Signal;
 
 /// Longer than anything here takes.
@@ -29,12 +27,6 @@ const RECEIPTS: &str = "risiti.receipts";
 const TRANSACTIONS: &str = "risiti.transactions";
 const REJECTED: &str = "risiti.rejected";
 const CHANGELOG: &str = "risiti.settled";
-
-/// One at a time: each has a broker of its own, and a machine has two cores.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A Kafka with the records topic, and a directory for configurations and logs.
 struct House {
@@ -112,7 +104,7 @@ impl Instance {
             .append(true)
             .open(&log)
             .unwrap();
-        let child: Child = Command::new(binary())
+        let child: Child = Command::new(env!("CARGO_BIN_EXE_settlement_under_test"))
             .arg("--config")
             .arg(config)
             .args(switches)
@@ -148,25 +140,8 @@ impl Instance {
     }
 }
 
-/// `settlement_under_test`, beside the directory of the running test.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let deps = test.parent().unwrap();
-    deps.parent().unwrap().join("settlement_under_test")
-}
-
-fn encode(sequence: u64, body: RecordBody<'_>) -> Vec<u8> {
-    let record = Record {
-        sequence,
-        resend: false,
-        body,
-    };
-    let mut buffer = [0; RECORD_BYTES_MAX];
-    record.encode(&mut buffer).unwrap().to_vec()
-}
-
 fn payment(sequence: u64, amount_minor: u64) -> Vec<u8> {
-    encode(
+    samples::record(
         sequence,
         RecordBody::Payment(Payment {
             time_s: 0,
@@ -183,7 +158,7 @@ fn reversal(sequence: u64, reverses: u64) -> Vec<u8> {
         time_s: 0,
         reverses,
     };
-    encode(sequence, RecordBody::Reversal(reversal))
+    samples::record(sequence, RecordBody::Reversal(reversal))
 }
 
 fn resend(record: &[u8]) -> Vec<u8> {

@@ -20,7 +20,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
 use risiti_tests::real_kafka;
 use risiti_tests::risiti_command::{Running, output};
-use risiti_wire::{Account, Currency, Lines, Payment, Receipt, Record, RecordBody, Status};
+use risiti_tests::samples;
+use risiti_wire::{Account, Currency, Lines, Payment, Receipt, RecordBody, Status};
 
 /// Longer than anything here takes, and than the clients themselves wait.
 const LONG: Duration = Duration::from_secs(60);
@@ -94,19 +95,14 @@ impl House {
 
 /// A terminal's record and the receipt for it, as bytes.
 fn record_and_receipt() -> (Vec<u8>, Vec<u8>) {
-    let mut buffer = [0; risiti_wire::limits::RECORD_BYTES_MAX];
-    let record = Record {
-        sequence: 1,
-        resend: false,
-        body: RecordBody::Payment(Payment {
-            time_s: 1_763_700_000,
-            account: Account::new("12345678").unwrap(),
-            amount_minor: 255_000,
-            currency: Currency::new(404).unwrap(),
-            reference: Some("term 3"),
-        }),
+    let payment = Payment {
+        time_s: 1_763_700_000,
+        account: Account::new("12345678").unwrap(),
+        amount_minor: 255_000,
+        currency: Currency::new(404).unwrap(),
+        reference: Some("term 3"),
     };
-    let record = record.encode(&mut buffer).unwrap().to_vec();
+    let record = samples::record(1, RecordBody::Payment(payment));
     let mut buffer = [0; risiti_wire::limits::RECEIPT_BYTES_MAX];
     let receipt = Receipt {
         sequence: 1,

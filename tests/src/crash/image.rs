@@ -76,6 +76,30 @@ enum Manner {
 }
 
 impl Cut {
+    /// `count` cuts through a recording, sorted, every policy in turn; where
+    /// they are as [`Recording::cuts`] has it.
+    #[must_use]
+    pub fn through(recording: &Recording, count: usize, seed: u64) -> Vec<Self> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let at = recording.cuts(&mut random, count);
+        at.into_iter()
+            .map(|at| Self {
+                at,
+                unsynced: match random.u8(..8) {
+                    0 | 1 => Unsynced::Dropped,
+                    2 => Unsynced::Kept,
+                    _ => Unsynced::Torn,
+                },
+                names: if random.bool() {
+                    Names::Strict
+                } else {
+                    Names::Journaled
+                },
+                seed: random.u64(..),
+            })
+            .collect()
+    }
+
     /// Makes the directory that this cut leaves, in `into` (created; must be
     /// empty). The witness file is in no image.
     ///

@@ -20,11 +20,13 @@
 
 mod image;
 mod judge;
+mod jury;
 mod recording;
 mod shim;
 
 pub use image::{Cut, Names, Unsynced};
 pub use judge::{Judge, Verdict};
+pub use jury::convictions;
 pub use recording::{Entry, NodeId, Op, Recording, Snapshot};
 pub use shim::{Errno, Fault, Moment, Operations, Shim};
 

@@ -1,10 +1,8 @@
-//! What a gateway process is started with: which program, which switches, which
-//! port.
+//! What a gateway process is started with: which switches, which port.
 
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
 
 use risiti_bridge::receipts::ReceiptsFault;
 
@@ -76,14 +74,6 @@ fn receipts_place(place: ReceiptsFault) -> &'static str {
         ReceiptsFault::BeforeDeletion => "receipts-before-deletion",
         ReceiptsFault::AfterDeletion => "receipts-after-deletion",
     }
-}
-
-/// `gateway_under_test`, beside the directory of the running test.
-pub(super) fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap_or_default();
-    let deps = test.parent().unwrap_or(Path::new("."));
-    let target = deps.parent().unwrap_or(Path::new("."));
-    target.join("gateway_under_test")
 }
 
 /// A port that is free, and that no outgoing connection is given while the
