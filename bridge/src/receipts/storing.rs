@@ -41,7 +41,8 @@ impl Outbox {
     pub fn submit(&self, cluster: &str, poll: &Poll) -> Result<(), StoreError> {
         let offsets = &poll.offsets;
         let _submitting = self.submitting.lock();
-        if self.setup.options.offset_before_row {
+        // A poll that holds delivery events alone has nothing to lose.
+        if self.setup.options.offset_before_row && !poll.receipts.is_empty() {
             let mut early = Batch::new();
             put_offsets(&mut early, cluster, offsets);
             self.setup.state.commit(early)?;
