@@ -364,9 +364,17 @@ fn g2_a_killed_instance_is_taken_over_by_the_other() {
     let kill = ["--kill-at", "after-send", "--kill-at-nth", "15"].map(String::from);
     let first = house.settle("a", &kill);
     let second = house.settle("b", &[]);
+    let until = Instant::now() + LONG;
+    let has_a_share = |instance: &Instance| {
+        let log = std::fs::read_to_string(&instance.log).unwrap();
+        log.contains("partitions taken")
+    };
+    while !has_a_share(&first) || !has_a_share(&second) {
+        assert!(Instant::now() < until, "they never shared the work");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let mut sent = Sent::default();
     let mut sequence = 0;
-    let until = Instant::now() + LONG;
     while !ended(&first) {
         assert!(Instant::now() < until, "it never came to its place");
         sequence += 1;
@@ -395,7 +403,7 @@ fn g2_a_killed_instance_is_taken_over_by_the_other() {
     }
     let transactions = house.kafka.committed(TRANSACTIONS).unwrap();
     assert_eq!(transactions.len(), sent.numbers.len());
-    // Both had a share.
+    // Its own share, and then the other's.
     let log = std::fs::read_to_string(&second.log).unwrap();
     assert!(log.matches("partitions taken").count() >= 2, "{log}");
     second.stop();
