@@ -199,7 +199,8 @@ fn control_an_offset_passed_before_the_row_loses_receipts_in_a_kill() {
     let _turn = turn();
     let switches = ProcessSwitches {
         offset_before_row: true,
-        kill_at: Some(KillAt::Receipts(ReceiptsFault::BetweenOffsetAndRow, 10)),
+        // A commit holds some 250 receipts at most: three lives come there surely.
+        kill_at: Some(KillAt::Receipts(ReceiptsFault::BetweenOffsetAndRow, 2)),
         ..ProcessSwitches::default()
     };
     let verdict = without_resend(switches, 3);
