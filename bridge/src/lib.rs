@@ -25,6 +25,7 @@ pub mod settlement;
 pub mod topics;
 pub mod trace;
 mod transactional;
+mod whole_log;
 mod worker;
 
 pub use dead_letters::{DeadLetter, DeadLetterStore, DeadLetters, Reason};

@@ -15,24 +15,16 @@
 //! *next position* is the first position that is not in Kafka yet. A later
 //! version begins with another number and is refused by this one.
 
-use std::time::Duration;
-
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::{Offset, TopicPartitionList};
 use risiti_config::Cluster;
 use risiti_store::Position;
 
-use crate::client;
 use crate::error::BridgeError;
-use crate::limits;
+use crate::whole_log::{Stage, WholeLog};
 
 /// The partition that holds every position.
 pub const PARTITION: i32 = 0;
-
-/// How long a scan waits for the next message before it looks where it stands.
-const STEP: Duration = Duration::from_millis(20);
 
 /// Version of the value.
 const VERSION: &str = "1";
@@ -72,55 +64,37 @@ pub struct Lookup<'a> {
 /// Reads the position back; none if there is none. To be called after
 /// `init_transactions`, which ends whatever a former self left open.
 ///
-/// An open transaction of *another* gateway on the same partition ends a
-/// `read_committed` scan early (the last stable offset). So the end is asked with `read_uncommitted`, and the scan goes on until it has
-/// passed it. `go_on` is asked between steps; when it says no, the answer is
-/// `Ok(None)` of the outer option.
+/// `go_on` is asked between steps; when it says no, the answer is `Ok(None)` of the
+/// outer option.
 ///
 /// # Errors
 /// The cluster is away, or the value is of a later version. Try again.
 pub fn read_back(
     lookup: Lookup<'_>,
-    mut go_on: impl FnMut() -> bool,
+    go_on: impl FnMut() -> bool,
 ) -> Result<Option<Option<Position>>, BridgeError> {
-    let topic = lookup.cluster.positions_topic.as_str();
-    let client = |committed| -> Result<BaseConsumer, BridgeError> {
-        client::reader(
-            lookup.cluster,
-            lookup.bootstrap,
-            lookup.client_id,
-            committed,
-        )
-        .create()
-        .map_err(BridgeError::kafka("create a client for the position"))
+    let log = WholeLog {
+        cluster: lookup.cluster,
+        bootstrap: lookup.bootstrap,
+        client_id: lookup.client_id,
+        topic: &lookup.cluster.positions_topic,
+        partitions: &[PARTITION],
     };
-    let (low, high) = watermarks(&client(false)?, topic)?;
-    if low >= high {
-        return Ok(Some(None));
-    }
-    let consumer = client(true)?;
-    let mut assignment = TopicPartitionList::new();
-    assignment
-        .add_partition_offset(topic, PARTITION, Offset::Offset(low))
-        .and_then(|()| consumer.assign(&assignment))
-        .map_err(BridgeError::kafka("read the position"))?;
+    let failed = |stage, error| {
+        BridgeError::kafka(match stage {
+            Stage::Client => "create a client for the position",
+            Stage::End => "ask the end of the positions topic",
+            Stage::Read => "read the position",
+        })(error)
+    };
     let mut found: Option<Position> = None;
-    loop {
-        if !go_on() {
-            return Ok(None);
-        }
-        let mut next = consumer.poll(STEP);
-        while let Some(message) = next {
-            let message = message.map_err(BridgeError::kafka("read the position"))?;
-            // The last one holds, not the largest: a journal whose tail was lost
-            // to damage goes on at a lower position.
-            found = position_in(&message, lookup.key)?.or(found);
-            next = consumer.poll(Duration::ZERO);
-        }
-        if passed(&consumer, topic, high)? {
-            return Ok(Some(found));
-        }
-    }
+    let whole = log.read(go_on, failed, |message| {
+        // The last one holds, not the largest: a journal whose tail was lost to
+        // damage goes on at a lower position.
+        found = position_in(message, lookup.key)?.or(found);
+        Ok(())
+    })?;
+    Ok(whole.then_some(found))
 }
 
 /// The position in a message, if it is this key's.
@@ -137,24 +111,6 @@ fn position_in(message: &BorrowedMessage<'_>, key: &str) -> Result<Option<Positi
             key: key.into(),
             value: String::from_utf8_lossy(value).into_owned(),
         })
-}
-
-/// Low and high watermark of the partition.
-fn watermarks(consumer: &BaseConsumer, topic: &str) -> Result<(i64, i64), BridgeError> {
-    // A topic that is not there has no end: never "no position".
-    consumer
-        .fetch_watermarks(topic, PARTITION, limits::CALL * 4)
-        .map_err(BridgeError::kafka("ask the end of the positions topic"))
-}
-
-/// Whether the scan has passed the end.
-fn passed(consumer: &BaseConsumer, topic: &str, high: i64) -> Result<bool, BridgeError> {
-    let position = consumer
-        .position()
-        .map_err(BridgeError::kafka("read the position"))?;
-    Ok(position
-        .find_partition(topic, PARTITION)
-        .is_some_and(|at| matches!(at.offset(), Offset::Offset(at) if at >= high)))
 }
 
 #[cfg(test)]

@@ -3,17 +3,15 @@
 //! Promises: what is returned holds everything that was committed by whoever had
 //! the partition before. Never: a part of it.
 //!
-//! Two traps. *The last stable offset*: while anybody's transaction stands open, a
-//! `read_committed` scan ends early; so the end is asked with `read_uncommitted`,
-//! and the scan goes on until it has passed that. *What the former holder commits
+//! Two traps. *The last stable offset*: see `whole_log.rs`. *What the former holder commits
 //! meanwhile*: its transaction can end only before its offsets are stable, so the
 //! caller waits for these first ([`settled_offsets`]); after that it is fenced by
 //! the group's new generation, and the end can't move on any more.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use risiti_config::Cluster;
@@ -22,10 +20,8 @@ use super::changelog;
 use super::clients::Consumer;
 use super::error::SettlementError;
 use super::memory::Partition;
-use crate::{client, limits};
-
-/// How long a scan waits for the next message before it looks where it stands.
-const STEP: Duration = Duration::from_millis(20);
+use crate::limits;
+use crate::whole_log::{Stage, WholeLog};
 
 /// Where to read.
 #[derive(Debug, Clone, Copy)]
@@ -80,57 +76,31 @@ pub fn settled_offsets(
 pub fn read(
     lookup: Lookup<'_>,
     partitions: &[i32],
-    mut go_on: impl FnMut() -> bool,
+    go_on: impl FnMut() -> bool,
 ) -> Result<Option<BTreeMap<i32, Partition>>, SettlementError> {
-    let client = |committed| -> Result<BaseConsumer, SettlementError> {
-        client::reader(
-            lookup.cluster,
-            lookup.bootstrap,
-            lookup.client_id,
-            committed,
-        )
-        .create()
-        .map_err(|error| SettlementError::Configuration(error.to_string()))
+    let log = WholeLog {
+        cluster: lookup.cluster,
+        bootstrap: lookup.bootstrap,
+        client_id: lookup.client_id,
+        topic: lookup.topic,
+        partitions,
     };
-    let plain = client(false)?;
-    let mut memories = BTreeMap::new();
-    let mut ends = BTreeMap::new();
-    let mut assignment = TopicPartitionList::new();
-    for partition in partitions {
-        memories.insert(*partition, Partition::default());
-        let (low, high) = plain
-            .fetch_watermarks(lookup.topic, *partition, limits::CALL * 4)
-            .map_err(SettlementError::kafka("ask the end of the changelog"))?;
-        if low < high {
-            ends.insert(*partition, high);
-            assignment
-                .add_partition_offset(lookup.topic, *partition, Offset::Offset(low))
-                .map_err(SettlementError::kafka("read the changelog"))?;
+    let failed = |stage, error: KafkaError| match stage {
+        Stage::Client => SettlementError::Configuration(error.to_string()),
+        Stage::End => SettlementError::kafka("ask the end of the changelog")(error),
+        Stage::Read => SettlementError::kafka("read the changelog")(error),
+    };
+    let mut memories: BTreeMap<i32, Partition> = partitions
+        .iter()
+        .map(|partition| (*partition, Partition::default()))
+        .collect();
+    let whole = log.read(go_on, failed, |message| {
+        match memories.get_mut(&message.partition()) {
+            Some(memory) => restore(memory, message),
+            None => Ok(()),
         }
-    }
-    if ends.is_empty() {
-        return Ok(Some(memories));
-    }
-    let consumer = client(true)?;
-    consumer
-        .assign(&assignment)
-        .map_err(SettlementError::kafka("read the changelog"))?;
-    loop {
-        if !go_on() {
-            return Ok(None);
-        }
-        let mut next = consumer.poll(STEP);
-        while let Some(message) = next {
-            let message = message.map_err(SettlementError::kafka("read the changelog"))?;
-            if let Some(memory) = memories.get_mut(&message.partition()) {
-                restore(memory, &message)?;
-            }
-            next = consumer.poll(Duration::ZERO);
-        }
-        if passed(&consumer, lookup.topic, &ends)? {
-            return Ok(Some(memories));
-        }
-    }
+    })?;
+    Ok(whole.then_some(memories))
 }
 
 fn restore(memory: &mut Partition, message: &BorrowedMessage<'_>) -> Result<(), SettlementError> {
@@ -149,20 +119,4 @@ fn restore(memory: &mut Partition, message: &BorrowedMessage<'_>) -> Result<(), 
     })?;
     memory.restore(terminal, sequence, row);
     Ok(())
-}
-
-/// Whether the scan has passed every end.
-fn passed(
-    consumer: &BaseConsumer,
-    topic: &str,
-    ends: &BTreeMap<i32, i64>,
-) -> Result<bool, SettlementError> {
-    let position = consumer
-        .position()
-        .map_err(SettlementError::kafka("read the changelog"))?;
-    Ok(ends.iter().all(|(partition, end)| {
-        position
-            .find_partition(topic, *partition)
-            .is_some_and(|at| matches!(at.offset(), Offset::Offset(at) if at >= *end))
-    }))
 }
