@@ -8,9 +8,11 @@
 //! - [`mqtt`], one MQTT connection of a client
 //! - [`terminal`], a battery terminal with flash, printer and power cuts
 //! - [`ledger`], the books of a run and its verdict
+//! - [`village`], a gateway, Kafka and settlement in memory
 
 pub mod ledger;
 mod limits;
 pub mod link;
 pub mod mqtt;
 pub mod terminal;
+pub mod village;
