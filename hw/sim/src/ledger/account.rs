@@ -7,12 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What one client did. Its numbers are 1, 2, 3 and so on, in order.
+/// What one client did. Its numbers are 1, 2, 3 and so on, in order, but for those
+/// that it has skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Account {
     /// The last number that it has put on the wire at least once; of a terminal,
     /// that it has saved.
     pub published: u64,
+    /// Numbers below that one which stand for nothing: a power cut of a terminal
+    /// skips those that it had reserved.
+    pub skipped: BTreeSet<u64>,
     /// The numbers whose PUBACK it has seen.
     pub acknowledged: BTreeSet<u64>,
     /// How often the receipt of each number was printed.
@@ -30,6 +34,20 @@ pub struct Account {
     pub power_cuts: u64,
     /// From the key press to the receipt in its flash, for each number once.
     pub waited: Vec<Duration>,
+}
+
+impl Account {
+    /// How many it has published, or saved.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.published - self.skipped.len() as u64
+    }
+
+    /// Whether this is the number of something that it has published, or saved.
+    #[must_use]
+    pub fn holds(&self, number: u64) -> bool {
+        (1..=self.published).contains(&number) && !self.skipped.contains(&number)
+    }
 }
 
 /// What all clients did, by client identifier.

@@ -162,14 +162,15 @@ fn judge_terminal<'a>(
     account: &Account,
     settled: &mut Counted<'a>,
 ) {
-    verdict.payments += account.published;
+    verdict.payments += account.count();
     verdict.repeated += account.repeated;
     verdict.resent += account.resent;
     verdict.power_cuts += account.power_cuts;
     verdict.rejected += account.rejected;
     verdict.wrong_terminal += account.strangers;
     let mut told = [0; 4];
-    for sequence in 1..=account.published {
+    let numbers = (1..=account.published).filter(|number| account.holds(*number));
+    for sequence in numbers {
         match settled.remove(&(terminal, sequence)) {
             None => {
                 verdict.unsettled += 1;
@@ -334,6 +335,25 @@ mod tests {
         assert_only(&twice, "printed twice", 1);
         assert_only(&change(|a| a.strangers = 1), "wrong terminal", 1);
         assert_only(&change(|a| a.rejected = 1), "rejected", 1);
+    }
+
+    #[test]
+    fn a_number_that_a_power_cut_has_skipped_is_no_payment() {
+        let mut accounts = accounts();
+        for account in accounts.values_mut() {
+            account.skipped.insert(2);
+            account.printed.remove(&2);
+        }
+        let mut log = ReceiptsLog {
+            settled: found(&[1, 3]),
+            receipts: found(&[1, 3]),
+            deliveries: None,
+        };
+        let verdict = receipts_verdict(&accounts, &log);
+        assert!(verdict.is_clean(), "{verdict}");
+        assert_eq!(verdict.payments, 2);
+        log.settled = found(&[1, 2, 3]);
+        assert_only(&receipts_verdict(&accounts, &log), "never paid", 1);
     }
 
     #[test]

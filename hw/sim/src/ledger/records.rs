@@ -76,7 +76,7 @@ pub fn verdict(accounts: &Accounts, found: &[Found]) -> Verdict {
         by_client.entry(&one.client).or_default().push(one);
     }
     for (client, account) in accounts {
-        verdict.published += account.published;
+        verdict.published += account.count();
         verdict.acknowledged += account.acknowledged.len() as u64;
         let mut log = by_client.remove(client.as_str()).unwrap_or_default();
         log.sort_by_key(|one| (one.partition, one.offset));
@@ -103,7 +103,7 @@ fn judge_client(verdict: &mut Verdict, client: &str, account: &Account, log: &[&
     for one in log {
         let place = |at: &Found| format!("{}@{}", at.partition, at.offset);
         let number = one.sequence;
-        if number == 0 || number > account.published {
+        if !account.holds(number) {
             verdict.foreign += 1;
             let text = format!("{client}/{number} was never published, {}", place(one));
             tell(verdict, 0, text);
