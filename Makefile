@@ -61,6 +61,11 @@ bench-chain: ## Only the chain: payment, Kafka, settlement, receipt; CHAIN="--ra
 	$(CARGO) build --release -p risiti-gateway -p risiti-tests --bins
 	target/release/bench_chain $(CHAIN)
 
+.PHONY: firmware
+firmware: ## Builds the images for terminals; BOARD=mps2-an386 or nrf52840-dk, default both
+	@tests/setup.sh firmware
+	@firmware/build.sh --strict $(BOARD)
+
 .PHONY: clean
 clean: ## Removes everything that was built or fetched
 	$(CARGO) clean

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing, and says what it installs. Arguments: build, test,
-# kafka, in any number. Debian and Ubuntu; elsewhere it names what is missing.
+# firmware, kafka, in any number. Debian and Ubuntu; elsewhere it names what is missing.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,6 +10,23 @@ need() { # need COMMAND-OR-FILE PACKAGE
     /*) [ -e "$1" ] || missing="$missing $2" ;;
     *) command -v "$1" >/dev/null 2>&1 || missing="$missing $2" ;;
     esac
+}
+
+# A compiler for terminals: rustup's, or where rustup can't download, Debian's
+# with the sources of core. `firmware/build.sh` takes whichever is there.
+compiler_for_terminals() {
+    target=thumbv7em-none-eabihf
+    for lib in "$(rustc --print target-libdir --target $target 2>/dev/null)"/libcore-*.rlib; do
+        [ -e "$lib" ] && return
+    done
+    sources=/usr/lib/rustlib/src/rust/library/core/Cargo.toml
+    if ! [ -e $sources ] && command -v rustup >/dev/null 2>&1; then
+        echo "setup: adding the target $target by rustup"
+        # It waits for minutes if its server does not answer.
+        timeout 120 rustup --quiet target add $target && return
+    fi
+    need $sources "rustc-web cargo-web rust-web-src"
+    need arm-none-eabi-ld binutils-arm-none-eabi
 }
 
 for what in "$@"; do
@@ -25,6 +42,10 @@ for what in "$@"; do
         need pkg-config pkg-config
         need /usr/include/zlib.h zlib1g-dev
         need /usr/include/openssl/ssl.h libssl-dev
+        ;;
+    firmware)
+        compiler_for_terminals
+        need qemu-system-arm qemu-system-arm
         ;;
     kafka)
         need java openjdk-17-jre-headless
