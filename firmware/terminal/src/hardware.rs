@@ -111,4 +111,10 @@ pub trait Battery {
 pub trait Watchdog {
     /// Starts the time anew.
     fn feed(&mut self);
+
+    /// Fed at least this often it does not reset the board, in milliseconds: half
+    /// of its time or less. The longer, the longer an idle terminal sleeps.
+    fn feed_within_ms(&self) -> u32 {
+        60_000
+    }
 }
