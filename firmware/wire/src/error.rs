@@ -25,6 +25,10 @@ pub enum Field {
     BankReference,
     Lines,
     TerminalId,
+    Firmware,
+    Battery,
+    Signal,
+    Counter,
 }
 
 impl fmt::Display for Field {
@@ -46,6 +50,10 @@ impl fmt::Display for Field {
             Self::BankReference => "bank reference",
             Self::Lines => "lines",
             Self::TerminalId => "terminal id",
+            Self::Firmware => "firmware version",
+            Self::Battery => "battery voltage",
+            Self::Signal => "signal quality",
+            Self::Counter => "counter",
         })
     }
 }

@@ -1,4 +1,5 @@
-//! The records that a terminal sends and the receipts it gets back, as bytes.
+//! The records that a terminal sends and the receipts it gets back, as bytes; and
+//! what it says of itself ([`Birth`], with a table of its own).
 //!
 //! Promises: one message has exactly one encoding (the shortest, RFC 8949
 //! section 4.2.1), what decodes is within every bound of [`limits`], and no
@@ -52,6 +53,7 @@
 //! ([`WireError::Sealed`]), and opened by a later version of this crate.
 #![no_std]
 
+mod birth;
 mod cbor;
 mod error;
 mod header;
@@ -61,6 +63,7 @@ mod receipt;
 mod record;
 mod terminal;
 
+pub use birth::{BIRTH_VERSION, Birth, LOST, Standing};
 pub use error::{Field, WireError};
 pub use header::{Header, Kind, VERSION, mark_resend, peek};
 pub use money::{Account, Currency};

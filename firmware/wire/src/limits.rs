@@ -44,3 +44,10 @@ pub const RECORD_BYTES_MAX: usize = 40;
 
 /// Bytes of any unsealed receipt: the size of a buffer that always suffices.
 pub const RECEIPT_BYTES_MAX: usize = 265;
+
+/// Largest signal quality (3GPP TS 27.007, 8.5, without the value for "not known").
+pub const SIGNAL_MAX: u8 = 31;
+
+/// Bytes of any birth message: the size of a buffer that always suffices. It is
+/// sent about once a day.
+pub const BIRTH_BYTES_MAX: usize = 72;

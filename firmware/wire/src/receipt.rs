@@ -91,21 +91,30 @@ impl Reason {
     pub fn code(self) -> u16 {
         self.0
     }
+
+    /// What it says to people, if it is one that is named here.
+    #[must_use]
+    pub fn text(self) -> Option<&'static str> {
+        Some(match self {
+            Self::UNREADABLE => "record unreadable",
+            Self::SEAL => "seal not valid",
+            Self::TERMINAL => "terminal not known",
+            Self::ACCOUNT => "account not known",
+            Self::CURRENCY => "currency not taken",
+            Self::LIMIT => "limit exceeded",
+            Self::REVERSAL => "nothing to take back",
+            Self::CONFLICT => "number used before",
+            Self::TOO_OLD => "number too old",
+            Self(_) => return None,
+        })
+    }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::UNREADABLE => f.write_str("record unreadable"),
-            Self::SEAL => f.write_str("seal not valid"),
-            Self::TERMINAL => f.write_str("terminal not known"),
-            Self::ACCOUNT => f.write_str("account not known"),
-            Self::CURRENCY => f.write_str("currency not taken"),
-            Self::LIMIT => f.write_str("limit exceeded"),
-            Self::REVERSAL => f.write_str("nothing to take back"),
-            Self::CONFLICT => f.write_str("number used before"),
-            Self::TOO_OLD => f.write_str("number too old"),
-            Self(code) => write!(f, "reason {code}"),
+        match self.text() {
+            Some(text) => f.write_str(text),
+            None => write!(f, "reason {}", self.0),
         }
     }
 }
