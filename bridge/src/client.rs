@@ -9,7 +9,24 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use risiti_config::{Cluster, Compression, Mechanism, Mode, Protocol, Security};
 
+use crate::embedded::EmbeddedCluster;
 use crate::limits;
+
+/// The address of the cluster's brokers, or of the embedded cluster that stands
+/// for them.
+///
+/// # Errors
+/// The configuration asks for the embedded cluster, and none runs.
+pub fn bootstrap(
+    cluster: &Cluster,
+    embedded: Option<&EmbeddedCluster>,
+) -> Result<String, &'static str> {
+    match (embedded, cluster.bootstrap.servers()) {
+        (Some(embedded), _) => Ok(embedded.bootstrap().to_owned()),
+        (None, Some(servers)) => Ok(servers),
+        (None, None) => Err("bootstrap is \"embedded\" but no embedded cluster runs"),
+    }
+}
 
 /// Address and credentials: what every client of the cluster has.
 ///

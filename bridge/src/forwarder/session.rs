@@ -172,15 +172,9 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn open(setup: &'a ForwarderSetup, control: &'a Control) -> Result<Self, End> {
-        let bootstrap = match (&setup.embedded, setup.cluster.bootstrap.servers()) {
-            (Some(embedded), _) => embedded.bootstrap().to_owned(),
-            (None, Some(servers)) => servers,
-            (None, None) => {
-                let reason = "bootstrap is \"embedded\" but no embedded cluster runs";
-                control.set_alarm(&setup.name, Some(reason.into()));
-                return Err(End::anew(reason));
-            }
-        };
+        let bootstrap = client::bootstrap(&setup.cluster, setup.embedded.as_deref())
+            .inspect_err(|reason| control.set_alarm(&setup.name, Some((*reason).into())))
+            .map_err(End::anew)?;
         let id = format!("risiti-{}-{}", setup.gateway_id, setup.name);
         let config = client::producer(&setup.cluster, &bootstrap, &id);
         let producer =

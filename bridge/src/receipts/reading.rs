@@ -140,15 +140,9 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn open(setup: &'a ConsumerSetup, control: &'a Control) -> Result<Self, End> {
-        let bootstrap = match (&setup.embedded, setup.cluster.bootstrap.servers()) {
-            (Some(embedded), _) => embedded.bootstrap().to_owned(),
-            (None, Some(servers)) => servers,
-            (None, None) => {
-                let reason = "bootstrap is \"embedded\" but no embedded cluster runs";
-                control.alarm(About::Configuration, Some(reason.into()));
-                return Err(End::Anew(reason.into()));
-            }
-        };
+        let bootstrap = client::bootstrap(&setup.cluster, setup.embedded.as_deref())
+            .inspect_err(|reason| control.alarm(About::Configuration, Some((*reason).into())))
+            .map_err(|reason| End::Anew(reason.into()))?;
         let mut config = client::reader(
             &setup.cluster,
             &bootstrap,
