@@ -302,7 +302,7 @@ impl Session<'_> {
                     continue;
                 };
                 let step = Step::Forwarded {
-                    topic: &send.route.route.topic,
+                    topic: send.route.route.topic.as_str(),
                     partition: *partition,
                     offset: *offset,
                 };

@@ -86,7 +86,7 @@ impl Poll {
 }
 
 impl Received {
-    pub(super) fn step(&self, number: ReceiptNumber) -> Step<'static> {
+    pub(super) fn step(&self, number: ReceiptNumber) -> Step<&'static str> {
         Step::Stored {
             partition: self.partition,
             offset: self.offset,

@@ -27,7 +27,7 @@ use crate::trace::Step;
 pub(super) struct UnderWay {
     arrivals: Vec<(Arc<str>, Vec<StoredReceipt>)>,
     /// For the recorder: terminal, sequence and what became of the record.
-    steps: Vec<(Arc<str>, u64, Step<'static>)>,
+    steps: Vec<(Arc<str>, u64, Step<&'static str>)>,
     ended: Vec<(Arc<str>, ReceiptNumber)>,
     offsets: Vec<NextOffset>,
 }

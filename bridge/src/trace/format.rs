@@ -87,7 +87,7 @@ impl Frames {
         at_ms: u64,
         terminal: &str,
         sequence: u64,
-        step: Step<'_>,
+        step: Step<&str>,
         bytes_max: usize,
     ) -> bool {
         let named = match step {

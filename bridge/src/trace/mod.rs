@@ -131,7 +131,7 @@ impl TraceLog {
 
     /// Notes a step. Never blocks on the disk; what has no room is dropped and
     /// counted.
-    pub fn note(&self, at_ms: u64, terminal: &str, sequence: u64, step: Step<'_>) {
+    pub fn note(&self, at_ms: u64, terminal: &str, sequence: u64, step: Step<&str>) {
         self.notes().note(at_ms, terminal, sequence, step);
     }
 
@@ -278,7 +278,7 @@ struct NotesOf<'a> {
 
 impl Notes<'_> {
     /// As [`TraceLog::note`].
-    pub fn note(&mut self, at_ms: u64, terminal: &str, sequence: u64, step: Step<'_>) {
+    pub fn note(&mut self, at_ms: u64, terminal: &str, sequence: u64, step: Step<&str>) {
         let Some(notes) = &mut self.0 else {
             return;
         };

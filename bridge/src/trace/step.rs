@@ -1,8 +1,9 @@
 //! The steps of a payment and of its receipt.
 
-/// A step on the way of a record or of its receipt, to be noted.
+/// A step on the way of a record or of its receipt, with its Kafka topic as the
+/// caller has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step<'a> {
+pub enum Step<Topic> {
     /// The record is on stable storage.
     Durable {
         /// When the gateway received it, Unix milliseconds.
@@ -15,7 +16,7 @@ pub enum Step<'a> {
     /// It stands in Kafka's committed log.
     Forwarded {
         /// Kafka topic.
-        topic: &'a str,
+        topic: Topic,
         /// Partition.
         partition: i32,
         /// Offset.
@@ -55,39 +56,8 @@ pub enum Step<'a> {
     },
 }
 
-/// A step that was noted: [`Step`] with its topic owned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // as in `Step`
-pub enum Passed {
-    Durable {
-        received_ms: u64,
-        position: u64,
-        resend: bool,
-    },
-    Forwarded {
-        topic: String,
-        partition: i32,
-        offset: i64,
-    },
-    Dead,
-    Stored {
-        partition: i32,
-        offset: i64,
-        settled_ms: u64,
-        number: u64,
-        status: u16,
-    },
-    Sent {
-        number: u64,
-        again: bool,
-    },
-    Acknowledged {
-        number: u64,
-    },
-    Expired {
-        number: u64,
-    },
-}
+/// A step that was noted.
+pub type Passed = Step<String>;
 
 /// When a step was noted, and what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::*;
 const T0: u64 = 1_763_700_000_000;
 const MIB: u64 = 1 << 20;
 
-fn way_of(position: u64) -> Vec<(u64, Step<'static>)> {
+fn way_of(position: u64) -> Vec<(u64, Step<&'static str>)> {
     vec![
         (
             T0 + 5,
@@ -57,8 +57,8 @@ fn way_of(position: u64) -> Vec<(u64, Step<'static>)> {
 }
 
 /// What a search should give for these notes.
-fn passed(notes: &[(u64, Step<'_>)]) -> Vec<Event> {
-    let owned = |step: &Step<'_>| match *step {
+fn passed(notes: &[(u64, Step<&str>)]) -> Vec<Event> {
+    let owned = |step: &Step<&str>| match *step {
         Step::Durable {
             received_ms,
             position,
@@ -104,7 +104,7 @@ fn passed(notes: &[(u64, Step<'_>)]) -> Vec<Event> {
         .collect()
 }
 
-fn acknowledged(number: u64) -> Step<'static> {
+fn acknowledged(number: u64) -> Step<&'static str> {
     Step::Acknowledged { number }
 }
 

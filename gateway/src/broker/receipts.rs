@@ -348,7 +348,7 @@ impl Broker {
         outbox.acknowledged(terminal, done.number, done.again);
     }
 
-    fn note(&self, terminal: &str, sequence: u64, step: Step<'_>) {
+    fn note(&self, terminal: &str, sequence: u64, step: Step<&str>) {
         let trace = &self.receipts.parts.trace;
         trace.note(self.now_ms(), terminal, sequence, step);
     }
