@@ -52,3 +52,114 @@ pub const TITLE_BYTES_MAX: usize = PAPER_COLUMNS;
 
 /// Bytes of a topic's template with its `{id}`: it is airtime with each message.
 pub const TOPIC_TEMPLATE_BYTES_MAX: usize = 40;
+
+/// How long a person may think over a payment that is not confirmed. Then it is
+/// given up: the next person must not find half a payment.
+pub const ENTRY_MS: u64 = 60_000;
+
+/// How long a notice, or `SAVED`, stands: time to read it to somebody else.
+pub const NOTICE_MS: u64 = 15_000;
+
+/// How long a screen that asks has to be there before a key answers it: longer
+/// than a bouncing or doubled key, shorter than anybody reads.
+pub const READ_MS: u64 = 400;
+
+/// The display goes dark so long after the last key or receipt. An OLED takes
+/// some 10 mA: lit all day it would cost more than the radio.
+pub const DARK_MS: u64 = 120_000;
+
+/// How long a question that was put off stays away: a few customers.
+pub const POSTPONE_MS: u64 = 300_000;
+
+/// Printing that did not work is tried again after the first, doubled up to the
+/// second: soon after somebody has put in paper, and without wearing a battery
+/// down where there is no printer.
+pub const PRINT_RETRY_MS: u64 = 30_000;
+/// See [`PRINT_RETRY_MS`].
+pub const PRINT_RETRY_MS_MAX: u64 = 16 * 60_000;
+
+/// Below this voltage at rest nothing is printed: a thermal head draws 2 A, and
+/// a lithium cell that is nearly empty would take the board down with it.
+pub const BATTERY_LOW_MV: u16 = 3_450;
+/// From this voltage on printing goes on: above what a cell recovers to once the
+/// load is off.
+pub const BATTERY_RECOVERED_MV: u16 = 3_550;
+
+/// A lithium cell at rest that is as good as empty, for the gauge.
+pub const BATTERY_EMPTY_MV: u16 = 3_400;
+/// A full one.
+pub const BATTERY_FULL_MV: u16 = 4_150;
+
+/// Bytes of a line from a modem that are kept. The longest that is looked into
+/// is `+QIRD: 255.255.255.255:65535,TCP,1460`.
+pub const AT_LINE_BYTES_MAX: usize = 48;
+
+/// Bytes taken from a serial line at once: at 115,200 baud they take 3 ms, and
+/// the driver of the port buffers more.
+pub const SERIAL_CHUNK_BYTES: usize = 32;
+
+/// A serial line that takes nothing for so long is stuck: the longest write, a
+/// segment of 1 KiB, takes 1.1 s at 9,600 baud.
+pub const SERIAL_WRITE_MS: u32 = 2_000;
+
+/// A pause after an error of the serial line, so that a broken wire does not
+/// keep the processor awake.
+pub const SERIAL_PAUSE_MS: u32 = 20;
+
+/// Received bytes kept by the modem's driver: what one fetch brings. A receipt
+/// of the usual size comes in one; longer ones stay in the modem meanwhile.
+pub const MODEM_INBOX_BYTES: usize = 256;
+
+/// Bytes handed to the modem with one command. Modems take 1,460; less keeps the
+/// time short in which the serial line is not listened to.
+pub const MODEM_SEGMENT_BYTES_MAX: usize = 1_024;
+
+/// A command that needs no network is answered within this: the manuals say
+/// less than 1 s, and a modem that registers meanwhile is slow.
+pub const MODEM_COMMAND_MS: u32 = 3_000;
+
+/// A modem that is up answers `AT` within this; it takes some 10 ms.
+pub const MODEM_PROBE_MS: u32 = 500;
+
+/// How often `AT` is tried: the first may fall into the rest of a broken line.
+pub const MODEM_PROBES: usize = 3;
+
+/// Silence after which no answer to an earlier command is on its way.
+pub const MODEM_QUIET_MS: u32 = 100;
+
+/// How often the power key is tried: if the modem hung, the first press has
+/// switched it off.
+pub const MODEM_STARTS: usize = 2;
+
+/// A SIM card is ready some 3 s after the start (`+CPIN: READY`).
+pub const MODEM_SIM_MS: u32 = 10_000;
+
+/// Registration takes 3 to 30 s. Who has no network after twice that will not
+/// have one soon, and an idle modem costs 66 mW.
+pub const MODEM_REGISTER_MS: u32 = 60_000;
+
+/// Without news the network's state is asked for so often; codes come sooner.
+pub const MODEM_NEWS_MS: u32 = 2_000;
+
+/// Denied so often in a row, the SIM card is denied: the first may be one network
+/// of several.
+pub const MODEM_DENIALS_MAX: u8 = 3;
+
+/// Attaching to packet data: 10 s by SIM800's manual.
+pub const MODEM_ATTACH_MS: u32 = 10_000;
+
+/// The prompt to send comes at once unless the modem's buffer is full; that is
+/// less than a stall of the network.
+pub const MODEM_PROMPT_MS: u32 = 10_000;
+
+/// Taking a segment waits for room in the modem: a stall of 10 s, and its bytes
+/// at 20 kbit/s.
+pub const MODEM_SEND_MS: u32 = 20_000;
+
+/// Closing waits for the peer's acknowledgement: the longest round trip twice,
+/// and a short stall. Then the modem is switched off, which ends it too.
+pub const MODEM_CLOSE_MS: u32 = 5_000;
+
+/// Without an announcement the modem is looked into for received bytes so often:
+/// a line spoiled on the serial line costs this, not the session.
+pub const MODEM_LOOK_MS: u32 = 5_000;
