@@ -163,3 +163,27 @@ pub const MODEM_CLOSE_MS: u32 = 5_000;
 /// Without an announcement the modem is looked into for received bytes so often:
 /// a line spoiled on the serial line costs this, not the session.
 pub const MODEM_LOOK_MS: u32 = 5_000;
+
+/// Bytes gathered for one segment: CONNECT with token and will, a birth message
+/// and some records; below every network's segment size.
+pub const TRANSMIT_BYTES_MAX: usize = 640;
+
+/// Largest packet taken from the gateway, told to it in CONNECT: the largest
+/// receipt with the longest topic, an alias, an expiry and some room.
+pub const RECEIVE_BYTES_MAX: usize = 384;
+
+/// Records that may wait for their PUBACK at once. With 34 bytes each they fill
+/// half a round trip of 2G; each costs 4 bytes of memory.
+pub const PIPELINE_MAX: usize = 16;
+
+/// How long the gateway may take for an answer while it gives no other, in
+/// milliseconds: 2G stalls for 2 to 10 s, and a gateway waits for its disk.
+pub const ANSWER_MS: u64 = 30_000;
+
+/// Sequence numbers reserved with one note of 76 bytes. A start with a payment
+/// skips the rest of a block, so small blocks keep numbers short on the air.
+pub const RESERVED_NUMBERS: u32 = 16;
+
+/// Slots or pages tried in a row for one write. One bad page of records has as
+/// many bad slots as that; more is no wear but a broken chip.
+pub const WRITE_ATTEMPTS_MAX: usize = 64;

@@ -1,0 +1,549 @@
+//! A ring of pages with numbered slots: append, mark, give whole pages back.
+//!
+//! Promises: the newest page is found whatever a cut or damage left of the
+//! others; a page is erased only if nothing in it waits, and only after a note
+//! says so. Never: an index in memory that grows with the slots.
+//!
+//! Pages are taken strictly in turn: the page with serial *s* stands at index
+//! *s* mod *pages*, so they wear evenly, and a page whose head is damaged is
+//! still known by its neighbours. Serials begin at *pages*; the lap in a slot is
+//! *s* / *pages*, so what an earlier lap left is never taken for this one's.
+//!
+//! # Format of a page
+//!
+//! | offset | what |
+//! | --- | --- |
+//! | 0 | head: a slot with a body of 4 bytes and no marks; its magic is that of the slots with the highest bit set, its number is the page's serial, its body the lowest number that a slot here can have |
+//! | 16 | slots, one after the other, in the order of their numbers |
+//!
+//! Which pages count: serials from the floor (pages below it hold nothing that
+//! waits, as the newest note says) to the newest one.
+
+use embedded_storage_async::nor_flash::NorFlash;
+
+use super::slot::{self, BLANK, HEADER_BYTES, Shape, Slot, State};
+
+/// Where a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Of its page.
+    pub(super) serial: u32,
+    /// In its page.
+    pub(super) slot: u32,
+}
+
+/// Word of the mark that ends a slot's life: settled, printed.
+pub(super) const DONE: usize = 0;
+/// Word that says a record was sent, or that the printing of a receipt began.
+pub(super) const BEGUN: usize = 2;
+
+/// What a ring was found to hold.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// Slots that are not done.
+    pub(super) waiting: u32,
+    /// Those of them that are not begun.
+    pub(super) fresh: u32,
+    /// Slots or pages of which somebody expected something, unreadable.
+    pub(super) damaged: u16,
+    /// Slots cut while they were written.
+    pub(super) torn: u16,
+    /// Slots with one flipped bit, which was put right.
+    pub(super) repaired: u16,
+    /// The newest slot that could be read, and where it is.
+    pub(super) last: Option<(Place, Slot)>,
+    /// Slots after it that couldn't.
+    pub(super) unreadable_after: u32,
+}
+
+/// A slot that was looked for by its number.
+pub(super) struct Sought {
+    pub(super) place: Place,
+    pub(super) slot: Slot,
+    /// It is the one. Otherwise it can't be read, but stands where the one would.
+    pub(super) found: bool,
+}
+
+/// A ring.
+pub(super) struct Ring {
+    shape: Shape,
+    head_shape: Shape,
+    /// Where its pages begin, in pages.
+    first: u32,
+    pub(super) pages: u32,
+    /// The newest page.
+    serial: u32,
+    /// The first slot of it that may be blank.
+    slot: u32,
+    /// Pages below hold nothing that waits.
+    pub(super) floor: u32,
+    /// What the next slot gets, at least.
+    pub(super) next_number: u32,
+    /// A number, and where its slot is.
+    hint: (u32, Place),
+    /// Nothing before this place waits.
+    first_waiting: Place,
+}
+
+impl Ring {
+    pub(super) const fn new(shape: Shape, first: u32, pages: u32) -> Self {
+        let mut head_shape = Shape::new(shape.magic | 0x80, 4, 0);
+        head_shape.checked = shape.checked;
+        Self {
+            shape,
+            head_shape,
+            first,
+            pages,
+            serial: pages - 1,
+            slot: u32::MAX,
+            floor: pages,
+            next_number: 1,
+            hint: (u32::MAX, Place { serial: 0, slot: 0 }),
+            first_waiting: Place { serial: 0, slot: 0 },
+        }
+    }
+
+    pub(super) const fn slots_per_page<F: NorFlash>(&self) -> u32 {
+        ((F::ERASE_SIZE - self.head_shape.slot_bytes()) / self.shape.slot_bytes()) as u32
+    }
+
+    /// Lets no page count below this serial, which a note gives.
+    pub(super) fn raise_to(&mut self, floor: u32) {
+        self.floor = self.floor.max(floor.min(self.serial));
+    }
+
+    /// Lets the newest page count, and so many before it.
+    pub(super) fn look_back(&mut self, pages: u32) {
+        self.floor = self.serial.saturating_sub(pages).max(self.pages);
+    }
+
+    /// The oldest page that counts.
+    pub(super) fn oldest(&self) -> u32 {
+        self.floor.max(self.serial + 1 - self.pages)
+    }
+
+    const fn page_at<F: NorFlash>(&self, serial: u32) -> u32 {
+        (self.first + serial % self.pages) * F::ERASE_SIZE as u32
+    }
+
+    fn slot_at<F: NorFlash>(&self, place: Place) -> u32 {
+        let before = self.head_shape.slot_bytes() + place.slot as usize * self.shape.slot_bytes();
+        self.page_at::<F>(place.serial) + before as u32
+    }
+
+    const fn lap(&self, serial: u32) -> u8 {
+        (serial / self.pages) as u8
+    }
+
+    /// Reads a slot. One that an earlier lap left is unreadable, and done.
+    pub(super) async fn inspect<F: NorFlash>(
+        &self,
+        flash: &mut F,
+        place: Place,
+    ) -> Result<Slot, F::Error> {
+        let mut slot = slot::inspect(flash, self.slot_at::<F>(place), self.shape).await?;
+        if slot.state == State::Valid && slot.lap != self.lap(place.serial) {
+            slot.state = State::Unreadable;
+            slot.marks = [0; slot::MARKS_MAX];
+        }
+        Ok(slot)
+    }
+
+    /// Reads the body of a valid slot.
+    pub(super) async fn read<F: NorFlash>(
+        &self,
+        flash: &mut F,
+        place: Place,
+        slot: &Slot,
+        skip: usize,
+        into: &mut [u8],
+    ) -> Result<usize, F::Error> {
+        slot::read_body(flash, self.slot_at::<F>(place), slot, skip, into).await
+    }
+
+    /// Ends a slot's life, or strengthens the mark that did.
+    pub(super) async fn end<F: NorFlash>(
+        &self,
+        flash: &mut F,
+        place: Place,
+        slot: &Slot,
+    ) -> Result<(), F::Error> {
+        slot::set_mark(flash, self.slot_at::<F>(place), self.shape, slot, DONE).await
+    }
+
+    /// Marks a slot as begun, with two words.
+    pub(super) async fn begin<F: NorFlash>(
+        &self,
+        flash: &mut F,
+        place: Place,
+        slot: &Slot,
+    ) -> Result<(), F::Error> {
+        slot::set_mark(flash, self.slot_at::<F>(place), self.shape, slot, BEGUN).await
+    }
+
+    /// Marks a slot as begun that was found without, where one word must do.
+    pub(super) async fn set_begun<F: NorFlash>(
+        &self,
+        flash: &mut F,
+        place: Place,
+    ) -> Result<(), F::Error> {
+        let at = self.slot_at::<F>(place);
+        slot::set_word(flash, at, self.shape, BEGUN).await?;
+        Ok(())
+    }
+
+    /// The lowest number that a slot of this page can have, if its head says so.
+    async fn base<F: NorFlash>(&self, flash: &mut F, serial: u32) -> Result<Option<u32>, F::Error> {
+        let at = self.page_at::<F>(serial);
+        let head = slot::inspect(flash, at, self.head_shape).await?;
+        if head.state != State::Valid || head.number != serial {
+            return Ok(None);
+        }
+        let mut base = [0; 4];
+        slot::read_body(flash, at, &head, 0, &mut base).await?;
+        Ok(Some(u32::from_le_bytes(base)))
+    }
+
+    /// Finds the newest page.
+    ///
+    /// Its head may be damaged; then slots of its lap tell. A page whose head was
+    /// cut has none, and one that is being erased only those of the lap before.
+    pub(super) async fn find_newest<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), F::Error> {
+        for index in 0..self.pages {
+            let at = self.page_at::<F>(index);
+            let head = slot::inspect(flash, at, self.head_shape).await?;
+            if head.state == State::Valid
+                && head.number > self.serial
+                && head.number % self.pages == index
+                && head.lap == self.lap(head.number)
+            {
+                self.serial = head.number;
+            }
+        }
+        for _ in 0..self.pages {
+            let mut place = Place {
+                serial: self.serial + 1,
+                slot: 0,
+            };
+            while place.slot < self.slots_per_page::<F>() {
+                if self.inspect(flash, place).await?.state == State::Valid {
+                    break;
+                }
+                place.slot += 1;
+            }
+            if place.slot == self.slots_per_page::<F>() {
+                break;
+            }
+            self.serial += 1;
+        }
+        Ok(())
+    }
+
+    /// Reads every page that counts, and finds where the next slot goes.
+    pub(super) async fn survey<F: NorFlash>(&mut self, flash: &mut F) -> Result<Survey, F::Error> {
+        let mut survey = Survey::default();
+        let slots = self.slots_per_page::<F>();
+        self.slot = slots;
+        let oldest = self.oldest();
+        self.floor = oldest;
+        let mut after_last: Option<(Place, Slot)> = None;
+        for serial in oldest..=self.serial {
+            match self.base(flash, serial).await? {
+                Some(base) => self.next_number = self.next_number.max(base),
+                None => survey.damaged = survey.damaged.saturating_add(1),
+            }
+            let mut used = 0;
+            for slot in 0..slots {
+                let place = Place { serial, slot };
+                let slot = self.inspect(flash, place).await?;
+                match slot.state {
+                    State::Blank => continue,
+                    State::Valid => {
+                        self.next_number = self.next_number.max(slot.number.saturating_add(1));
+                        if slot.flipped.is_some() {
+                            survey.repaired = survey.repaired.saturating_add(1);
+                        }
+                        if !slot.is_marked(DONE) {
+                            survey.waiting += 1;
+                            survey.fresh += u32::from(slot.mark(BEGUN) == BLANK);
+                        }
+                        survey.last = Some((place, slot));
+                        survey.unreadable_after = 0;
+                    }
+                    State::Unreadable => survey.unreadable_after += 1,
+                }
+                if slot.state == State::Unreadable && !slot.is_marked(DONE) {
+                    survey.damaged = survey.damaged.saturating_add(1);
+                }
+                after_last = (slot.state == State::Unreadable).then_some((place, slot));
+                used = place.slot + 1;
+            }
+            if serial == self.serial {
+                self.slot = used;
+            }
+            if survey.waiting == 0 && survey.damaged == 0 && serial < self.serial {
+                self.floor = serial + 1;
+            }
+        }
+        // What was being written when power was cut is the last there is, and
+        // nobody was told of it. A slot with a mark had been finished.
+        if let Some((place, slot)) = after_last
+            && place.serial == self.serial
+            && slot.marks.iter().all(|&mark| mark == BLANK)
+        {
+            survey.damaged = survey.damaged.saturating_sub(1);
+            survey.torn += 1;
+            if self.shape.marks > 0 {
+                self.end(flash, place, &slot).await?;
+            }
+        }
+        Ok(survey)
+    }
+
+    /// The next slot to write, if the newest page has one: blank by a look at it.
+    pub(super) async fn blank_slot<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+    ) -> Result<Option<Place>, F::Error> {
+        while self.slot < self.slots_per_page::<F>() {
+            let place = Place {
+                serial: self.serial,
+                slot: self.slot,
+            };
+            if self.inspect(flash, place).await?.state == State::Blank {
+                return Ok(Some(place));
+            }
+            self.slot += 1;
+        }
+        Ok(None)
+    }
+
+    /// Passes by the pages at the old end in which nothing waits; whether there
+    /// is then one to take. What can't be read is kept until its page is needed:
+    /// its receipt may still come.
+    pub(super) async fn raise_floor<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+    ) -> Result<bool, F::Error> {
+        self.floor = self.oldest();
+        while self.floor < self.serial {
+            for slot in 0..self.slots_per_page::<F>() {
+                let place = Place {
+                    serial: self.floor,
+                    slot,
+                };
+                let slot = self.inspect(flash, place).await?;
+                let is_kept = slot.state == State::Valid
+                    || slot.state == State::Unreadable && self.floor > self.next_erased();
+                if is_kept && !slot.is_marked(DONE) {
+                    return Ok(self.floor > self.next_erased());
+                }
+            }
+            self.floor += 1;
+        }
+        Ok(true)
+    }
+
+    /// The serial of the page that is erased for the next one. Before the first
+    /// lap is over there is none; the number is then below every floor.
+    const fn next_erased(&self) -> u32 {
+        self.serial + 1 - self.pages
+    }
+
+    /// Erases the oldest page, in which nothing waits, as a note says, and begins
+    /// the next one there. It is erased even if it looks blank: an erase that was
+    /// cut can look so.
+    pub(super) async fn begin_page<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), F::Error> {
+        let serial = self.serial + 1;
+        let at = self.page_at::<F>(serial);
+        flash.erase(at, at + F::ERASE_SIZE as u32).await?;
+        slot::write(
+            flash,
+            at,
+            self.head_shape,
+            self.lap(serial),
+            serial,
+            [&self.next_number.to_le_bytes(), &[]],
+        )
+        .await?;
+        self.serial = serial;
+        // A page that doesn't take its head is passed by; its turn comes again.
+        self.slot = match self.base(flash, serial).await? {
+            Some(_) => 0,
+            None => u32::MAX,
+        };
+        Ok(())
+    }
+
+    /// Writes a slot into a blank place and reads it back; none if it can't be
+    /// relied on. The place is used up either way.
+    pub(super) async fn append<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        place: Place,
+        number: u32,
+        body: [&[u8]; 2],
+    ) -> Result<bool, F::Error> {
+        self.slot = place.slot + 1;
+        self.next_number = self.next_number.max(number.saturating_add(1));
+        let at = self.slot_at::<F>(place);
+        slot::write(flash, at, self.shape, self.lap(place.serial), number, body).await?;
+        let slot = self.inspect(flash, place).await?;
+        if slot.state == State::Valid {
+            return Ok(true);
+        }
+        if self.shape.marks > 0 {
+            self.end(flash, place, &slot).await?;
+        }
+        Ok(false)
+    }
+
+    /// Where to look for this number, or what follows it.
+    async fn start<F: NorFlash>(&self, flash: &mut F, number: u32) -> Result<Place, F::Error> {
+        let oldest = self.oldest();
+        let (hinted, place) = self.hint;
+        let mut start = if hinted <= number && place.serial >= oldest {
+            place
+        } else {
+            Place {
+                serial: oldest,
+                slot: 0,
+            }
+        };
+        for serial in start.serial + 1..=self.serial {
+            match self.base(flash, serial).await? {
+                Some(base) if base <= number => start = Place { serial, slot: 0 },
+                Some(_) => break,
+                // It may be in there, or further on.
+                None => {}
+            }
+        }
+        Ok(start)
+    }
+
+    /// The next place.
+    fn after<F: NorFlash>(&self, place: Place) -> Place {
+        if place.slot + 1 < self.slots_per_page::<F>() {
+            Place {
+                slot: place.slot + 1,
+                ..place
+            }
+        } else {
+            Place {
+                serial: place.serial + 1,
+                slot: 0,
+            }
+        }
+    }
+
+    /// The slot with the lowest number above this one that is not done.
+    pub(super) async fn next_waiting<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        after: u32,
+    ) -> Result<Option<(Place, Slot)>, F::Error> {
+        let mut place = self.start(flash, after).await?;
+        let mut is_first = place <= self.first_waiting;
+        if is_first {
+            place = self.first_waiting;
+        }
+        let mut found = None;
+        while place.serial <= self.serial {
+            let slot = self.inspect(flash, place).await?;
+            if slot.state == State::Valid && !slot.is_marked(DONE) {
+                if is_first {
+                    self.first_waiting = place;
+                    is_first = false;
+                }
+                if slot.number > after {
+                    self.hint = (slot.number, place);
+                    found = Some((place, slot));
+                    break;
+                }
+            }
+            place = self.after::<F>(place);
+        }
+        Ok(found)
+    }
+
+    /// The slot with this number, or else an unreadable one that is not done and
+    /// stands where it would: between a lower and a higher number.
+    pub(super) async fn seek<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        number: u32,
+    ) -> Result<Option<Sought>, F::Error> {
+        let mut place = self.start(flash, number).await?;
+        let mut gap = None;
+        let mut is_above = false;
+        while place.serial <= self.serial {
+            if place.slot == 0 && !is_above {
+                is_above =
+                    matches!(self.base(flash, place.serial).await?, Some(base) if base <= number);
+            }
+            let slot = self.inspect(flash, place).await?;
+            match slot.state {
+                State::Valid if slot.number == number => {
+                    self.hint = (number, place);
+                    return Ok(Some(Sought {
+                        place,
+                        slot,
+                        found: true,
+                    }));
+                }
+                State::Valid if slot.number > number => break,
+                State::Valid => {
+                    is_above = true;
+                    gap = None;
+                }
+                State::Unreadable if is_above && gap.is_none() && !slot.is_marked(DONE) => {
+                    gap = Some(Sought {
+                        place,
+                        slot,
+                        found: false,
+                    });
+                }
+                State::Unreadable | State::Blank => {}
+            }
+            place = self.after::<F>(place);
+        }
+        Ok(gap)
+    }
+
+    /// The newest slot that is done and can be read, of whichever page still
+    /// has it.
+    pub(super) async fn last_done<F: NorFlash>(
+        &self,
+        flash: &mut F,
+    ) -> Result<Option<(Place, Slot)>, F::Error> {
+        let mut last = None;
+        for serial in (self.pages.max(self.serial + 1 - self.pages)..=self.serial).rev() {
+            for slot in 0..self.slots_per_page::<F>() {
+                let place = Place { serial, slot };
+                let slot = self.inspect(flash, place).await?;
+                if slot.state == State::Valid && slot.is_marked(DONE) {
+                    last = Some((place, slot));
+                }
+            }
+            if last.is_some() {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
+    /// Whether all its pages are blank.
+    pub(super) async fn is_blank<F: NorFlash>(&self, flash: &mut F) -> Result<bool, F::Error> {
+        let mut piece = [0; 4 * HEADER_BYTES];
+        let end = (self.first + self.pages) * F::ERASE_SIZE as u32;
+        let mut at = self.first * F::ERASE_SIZE as u32;
+        while at < end {
+            flash.read(at, &mut piece).await?;
+            if piece.iter().any(|&byte| byte != 0xFF) {
+                return Ok(false);
+            }
+            at += piece.len() as u32;
+        }
+        Ok(true)
+    }
+}

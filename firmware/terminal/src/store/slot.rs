@@ -1,0 +1,292 @@
+//! One slot: written once, read with its check, marked by single words.
+//!
+//! Promises: a slot that reads as valid says what was written, one flipped bit
+//! apart, which is put right; what was cut while it was written doesn't read as
+//! valid. Never: a word written that isn't blank.
+//!
+//! # Format
+//!
+//! Little endian, after the page's head; every word is written once between two
+//! erases.
+//!
+//! | offset | bytes | what |
+//! | --- | --- | --- |
+//! | 0 | 1 | magic: kind of slot, and its version in the low four bits |
+//! | 1 | 1 | lap: how often the ring had come round, low eight bits |
+//! | 2 | 2 | bytes used of the body |
+//! | 4 | 4 | number |
+//! | 8 | by kind | body, the rest blank |
+//! | then | 4 | CRC-32C of all before it |
+//! | then | 4 each | marks: blank until they are set, then zero |
+//!
+//! A mark that matters has two words. One is enough while all goes well; the
+//! second is for the case that power was cut in the first. It is set if either
+//! word has at most [`ONES_MAX`] ones, or if neither is blank: so neither one
+//! flipped bit nor a write that was cut can set or clear it for good.
+
+use embedded_storage_async::nor_flash::NorFlash;
+
+use super::check::{Check, Flipped, one_flipped};
+
+/// A word that is erased.
+pub(super) const BLANK: u32 = u32::MAX;
+
+/// Ones in the word of a set mark. A set word has none; a flipped bit makes
+/// one, and a word cut half-way has anything.
+const ONES_MAX: u32 = 8;
+
+/// Bytes before the body.
+pub(super) const HEADER_BYTES: usize = 8;
+
+/// Bytes read or written at a time: a record in one piece, and a buffer that
+/// costs little in every future that holds it.
+const PIECE_BYTES: usize = 48;
+
+/// Words of marks that a slot may have.
+pub(super) const MARKS_MAX: usize = 4;
+
+/// What slots of one kind look like.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) magic: u8,
+    /// A multiple of 4.
+    pub(super) body_bytes: usize,
+    /// Words.
+    pub(super) marks: usize,
+    /// Whether the check is looked at; tests show what happens without.
+    pub(super) checked: bool,
+    /// Whether a mark that is set gets its second word.
+    pub(super) marks_twice: bool,
+}
+
+impl Shape {
+    pub(super) const fn new(magic: u8, body_bytes: usize, marks: usize) -> Self {
+        assert!(body_bytes.is_multiple_of(4) && marks <= MARKS_MAX);
+        Self {
+            magic,
+            body_bytes,
+            marks,
+            checked: true,
+            marks_twice: true,
+        }
+    }
+
+    const fn covered_bytes(self) -> usize {
+        HEADER_BYTES + self.body_bytes
+    }
+
+    pub(super) const fn slot_bytes(self) -> usize {
+        self.covered_bytes() + 4 + 4 * self.marks
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing was ever written here.
+    Blank,
+    /// It says what was written.
+    Valid,
+    /// Cut while it was written, damaged, or not ours.
+    Unreadable,
+}
+
+/// What stands in a slot.
+#[derive(Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) state: State,
+    pub(super) lap: u8,
+    pub(super) number: u32,
+    pub(super) length: u16,
+    pub(super) marks: [u32; MARKS_MAX],
+    pub(super) flipped: Option<Flipped>,
+}
+
+impl Slot {
+    /// Whether the mark whose two words begin here is set.
+    pub(super) fn is_marked(&self, word: usize) -> bool {
+        let words = [self.mark(word), self.mark(word + 1)];
+        words.iter().any(|word| word.count_ones() <= ONES_MAX)
+            || words.iter().all(|&word| word != BLANK)
+    }
+
+    pub(super) fn mark(&self, word: usize) -> u32 {
+        self.marks.get(word).copied().unwrap_or(BLANK)
+    }
+}
+
+/// Reads a slot and looks at its check.
+pub(super) async fn inspect<F: NorFlash>(
+    flash: &mut F,
+    at: u32,
+    shape: Shape,
+) -> Result<Slot, F::Error> {
+    let mut piece = [0; PIECE_BYTES];
+    let mut header = [0; HEADER_BYTES];
+    let mut check = Check::new();
+    let mut blank = true;
+    let mut done = 0;
+    while done < shape.covered_bytes() {
+        let (part, _) = piece.split_at_mut(PIECE_BYTES.min(shape.covered_bytes() - done));
+        flash.read(at + done as u32, part).await?;
+        check.update(part);
+        blank &= part.iter().all(|&byte| byte == 0xFF);
+        if done == 0
+            && let Some(first) = part.first_chunk()
+        {
+            header = *first;
+        }
+        done += part.len();
+    }
+    let (part, _) = piece.split_at_mut(4 + 4 * shape.marks);
+    flash.read(at + done as u32, part).await?;
+    let mut words = part.chunks_exact(4).map(|word| {
+        word.iter()
+            .rev()
+            .fold(0, |all, &byte| all << 8 | u32::from(byte))
+    });
+    let stored = words.next().unwrap_or(BLANK);
+    let mut marks = [BLANK; MARKS_MAX];
+    for (mark, word) in marks.iter_mut().zip(words) {
+        *mark = word;
+    }
+
+    let difference = stored ^ check.finish();
+    let flipped = match difference {
+        0 => None,
+        _ if !shape.checked => None,
+        _ => one_flipped(difference, shape.covered_bytes() as u16),
+    };
+    if let Some(Flipped::Data(bit)) = flipped
+        && let Some(byte) = header.get_mut(usize::from(bit / 8))
+    {
+        *byte ^= 1 << (bit % 8);
+    }
+    let [magic, lap, low, high, number @ ..] = header;
+    let length = u16::from_le_bytes([low, high]);
+    let state = if blank && stored == BLANK && marks.iter().all(|&mark| mark == BLANK) {
+        State::Blank
+    } else if (difference == 0 || flipped.is_some() || !shape.checked)
+        && magic == shape.magic
+        && usize::from(length) <= shape.body_bytes
+    {
+        State::Valid
+    } else {
+        State::Unreadable
+    };
+    Ok(Slot {
+        state,
+        lap,
+        number: u32::from_le_bytes(number),
+        length,
+        marks,
+        flipped,
+    })
+}
+
+/// Reads the body of a slot that was found valid, from `skip` bytes on; how many
+/// there were, at most as many as fit.
+pub(super) async fn read_body<F: NorFlash>(
+    flash: &mut F,
+    at: u32,
+    slot: &Slot,
+    skip: usize,
+    into: &mut [u8],
+) -> Result<usize, F::Error> {
+    let bytes = usize::from(slot.length)
+        .saturating_sub(skip)
+        .min(into.len());
+    let (into, _) = into.split_at_mut(bytes);
+    flash.read(at + (HEADER_BYTES + skip) as u32, into).await?;
+    if let Some(Flipped::Data(bit)) = slot.flipped
+        && let Some(index) = usize::from(bit / 8).checked_sub(HEADER_BYTES + skip)
+        && let Some(byte) = into.get_mut(index)
+    {
+        *byte ^= 1 << (bit % 8);
+    }
+    Ok(bytes)
+}
+
+/// Writes a slot whose place is blank. What was written counts once it was read
+/// back.
+pub(super) async fn write<F: NorFlash>(
+    flash: &mut F,
+    at: u32,
+    shape: Shape,
+    lap: u8,
+    number: u32,
+    body: [&[u8]; 2],
+) -> Result<(), F::Error> {
+    let [first, second] = body;
+    let [low, high] = ((first.len() + second.len()) as u16).to_le_bytes();
+    let header = [shape.magic, lap, low, high];
+    let number = number.to_le_bytes();
+    let mut bytes = header
+        .iter()
+        .chain(&number)
+        .chain(first)
+        .chain(second)
+        .copied();
+    let mut check = Check::new();
+    let mut piece = [0; PIECE_BYTES];
+    let mut done = 0;
+    while done < shape.covered_bytes() {
+        let (part, _) = piece.split_at_mut(PIECE_BYTES.min(shape.covered_bytes() - done));
+        let mut used = 0;
+        for (index, byte) in part.iter_mut().enumerate() {
+            *byte = match bytes.next() {
+                Some(next) => {
+                    used = index + 1;
+                    next
+                }
+                None => 0xFF,
+            };
+        }
+        check.update(part);
+        let (used, _) = part.split_at(used.next_multiple_of(4).min(part.len()));
+        if !used.is_empty() {
+            flash.write(at + done as u32, used).await?;
+        }
+        done += part.len();
+    }
+    flash
+        .write(at + done as u32, &check.finish().to_le_bytes())
+        .await
+}
+
+/// Sets the mark whose two words begin here, of a slot that was just inspected.
+/// A mark that one word sets gets the other one too: power may have been cut in
+/// the first, and a word cut half-way may read otherwise next time.
+pub(super) async fn set_mark<F: NorFlash>(
+    flash: &mut F,
+    at: u32,
+    shape: Shape,
+    slot: &Slot,
+    word: usize,
+) -> Result<(), F::Error> {
+    if slot.is_marked(word) && !shape.marks_twice {
+        return Ok(());
+    }
+    for word in [word, word + 1] {
+        if slot.mark(word) != BLANK {
+            continue;
+        }
+        if set_word(flash, at, shape, word).await? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Sets one word that is blank; whether it can be relied on.
+pub(super) async fn set_word<F: NorFlash>(
+    flash: &mut F,
+    at: u32,
+    shape: Shape,
+    word: usize,
+) -> Result<bool, F::Error> {
+    let at = at + (shape.covered_bytes() + 4 + 4 * word) as u32;
+    flash.write(at, &[0; 4]).await?;
+    let mut read = [0xFF; 4];
+    flash.read(at, &mut read).await?;
+    Ok(u32::from_le_bytes(read).count_ones() <= ONES_MAX)
+}
