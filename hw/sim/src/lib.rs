@@ -7,12 +7,18 @@
 //! - [`link`], a 2G link between TCP clients and a gateway
 //! - [`mqtt`], one MQTT connection of a client
 //! - [`terminal`], a battery terminal with flash, printer and power cuts
+//! - [`emulator`], a terminal's image in QEMU
+//! - [`printer`], a thermal printer and its papers
+//! - [`battery`], a battery that sags and runs down, and its gauge
 //! - [`ledger`], the books of a run and its verdict
 //! - [`village`], a gateway, Kafka and settlement in memory
 
+pub mod emulator;
+pub mod battery;
 pub mod ledger;
 mod limits;
 pub mod link;
 pub mod mqtt;
+pub mod printer;
 pub mod terminal;
 pub mod village;
