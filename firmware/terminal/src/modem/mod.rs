@@ -3,7 +3,24 @@
 //! Promises: every wait ends, and says why. Never: knowledge of what the bytes
 //! mean.
 
+mod at;
+mod driver;
+mod family;
+mod inbox;
+mod line;
+mod said;
+mod tcp;
+
 use crate::energy::Radio;
+pub use driver::Driver;
+pub use family::{Family, QuectelFamily, Sim800Family, Step};
+pub use said::Said;
+
+/// A SIM800 of SIMCom (H, L, C or F) and its driver.
+pub type Sim800<S, K, C> = Driver<Sim800Family, S, K, C>;
+
+/// A 2G modem of Quectel (M95, M66, MC60 and their like) and its driver.
+pub type Quectel<S, K, C> = Driver<QuectelFamily, S, K, C>;
 
 /// A modem with its driver.
 pub trait Modem {

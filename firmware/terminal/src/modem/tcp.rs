@@ -1,0 +1,314 @@
+//! The TCP connection of a modem, and the [`Modem`] that all this is for.
+//!
+//! Promises: bytes come out whole and in order, or the connection ends; a peer
+//! that closes while bytes are handed over is noticed at once. Never: a byte
+//! handed out whose fetch was not confirmed.
+
+use embedded_hal::digital::OutputPin;
+use embedded_io_async::{Read, Write};
+
+use super::at::Decimal;
+use super::driver::{Driver, Fetch, Link, Supply, can_be_quoted};
+use super::family::Family;
+use super::said::{Said, is_address};
+use super::{Modem, ModemError, Network};
+use crate::energy::Radio;
+use crate::hardware::Clock;
+use crate::limits::{
+    MODEM_CLOSE_MS, MODEM_COMMAND_MS, MODEM_LOOK_MS, MODEM_PROMPT_MS, MODEM_SEGMENT_BYTES_MAX,
+    MODEM_SEND_MS,
+};
+
+impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Modem for Driver<F, S, K, C> {
+    async fn power_on(&mut self, network: &Network<'_>) -> Result<(), ModemError> {
+        self.wake().await?;
+        self.set_up().await?;
+        self.register().await?;
+        if self.context {
+            return Ok(());
+        }
+        self.activate(network).await
+    }
+
+    async fn open(&mut self, host: &str, port: u16) -> Result<(), ModemError> {
+        self.close().await;
+        if self.supply != Supply::On || self.busy || !self.context {
+            return Err(ModemError::Detached);
+        }
+        if host.is_empty() || !can_be_quoted(host) {
+            return Err(ModemError::Refused);
+        }
+        self.work();
+        let opened = self.opening(host, port).await;
+        if opened.is_ok() {
+            self.link = Link::Open;
+            self.meter.connected();
+        } else {
+            self.rest();
+        }
+        opened
+    }
+
+    async fn send(&mut self, mut bytes: &[u8]) -> Result<(), ModemError> {
+        while self.fetch != Fetch::None {
+            self.go_on_fetching().await?;
+        }
+        while !bytes.is_empty() {
+            if self.link != Link::Open || self.busy {
+                return Err(ModemError::Closed);
+            }
+            let segment = bytes.get(..MODEM_SEGMENT_BYTES_MAX).unwrap_or(bytes);
+            let taken = self.hand_over(segment).await?;
+            self.meter.sent(taken);
+            bytes = bytes.get(taken..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self, into: &mut [u8]) -> Result<usize, ModemError> {
+        loop {
+            let taken = self.inbox.take(into);
+            if taken > 0 || into.is_empty() {
+                return Ok(taken);
+            }
+            if self.fetch != Fetch::None {
+                self.go_on_fetching().await?;
+            } else if self.link == Link::None {
+                return Err(ModemError::Closed);
+            } else if self.busy {
+                // The connection has ended while something was handed over: what
+                // came before is still to be had.
+                let ended = self.link == Link::Ended && self.data_waits;
+                if !(ended && self.answers().await) {
+                    return Err(ModemError::Closed);
+                }
+            } else if self.data_waits {
+                self.data_waits = false;
+                self.fetch = Fetch::Asking(0);
+            } else if self.link == Link::Ended {
+                return Err(ModemError::Closed);
+            } else {
+                self.wait_for_data().await?;
+            }
+        }
+    }
+
+    async fn close(&mut self) {
+        while self.fetch != Fetch::None {
+            // Whatever comes of it is not wanted any more.
+            let _ = self.go_on_fetching().await;
+        }
+        if self.link == Link::Open && !self.busy && self.command(&[F::CLOSE]).await.is_ok() {
+            let until_ms = self.line.until(MODEM_CLOSE_MS);
+            while let Ok(said) = self.answer(until_ms).await {
+                if matches!(said, Said::ClosedByUs | Said::Closed | Said::Error) {
+                    // If it had closed by itself a refusal may follow.
+                    self.busy = said == Said::Closed;
+                    break;
+                }
+            }
+        }
+        self.link = Link::None;
+        self.data_waits = false;
+        self.inbox.clear();
+        self.rest();
+    }
+
+    async fn power_off(&mut self) {
+        self.release();
+        let was_on = self.supply == Supply::On;
+        let answers = match self.supply {
+            Supply::Off => return,
+            Supply::Unknown => self.answers().await,
+            Supply::On => !self.is_unclear() || self.answers().await,
+        };
+        if answers {
+            if !self.goes_off_by_command().await && self.answers().await {
+                self.goes_off_by_key().await;
+            }
+        } else if was_on {
+            self.goes_off_by_key().await;
+        }
+        self.has_gone_off();
+    }
+
+    fn network_time_s(&self) -> Option<u32> {
+        let (heard_s, heard_ms) = self.time?;
+        let since_ms = self.now_ms().saturating_sub(heard_ms);
+        // 32 bits of milliseconds are seven weeks: then it is no time any more.
+        let since_ms = u32::try_from(since_ms).ok()?;
+        heard_s.checked_add(since_ms / 1_000)
+    }
+
+    fn signal(&self) -> Option<u8> {
+        self.signal
+    }
+
+    fn radio(&self) -> Radio {
+        self.radio_now()
+    }
+}
+
+impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
+    async fn opening(&mut self, host: &str, port: u16) -> Result<(), ModemError> {
+        let command = if is_address(host.as_bytes()) {
+            F::OPEN_ADDRESS
+        } else {
+            F::OPEN_NAME
+        };
+        let port = Decimal::new(port);
+        let host = host.as_bytes();
+        self.command(&[command, b"\"", host, b"\",\"", port.digits(), b"\"\r"])
+            .await?;
+        match self.wait_for(Said::Ok, MODEM_COMMAND_MS).await {
+            Ok(()) => {}
+            // Packet data are not what we think: they are brought up anew.
+            Err(ModemError::Protocol) => {
+                self.context = false;
+                return Err(ModemError::Detached);
+            }
+            Err(error) => return Err(error),
+        }
+        self.busy = true;
+        let until_ms = self.line.until(F::OPEN_MS);
+        loop {
+            match self.answer(until_ms).await? {
+                Said::Connected => {
+                    self.busy = false;
+                    return Ok(());
+                }
+                Said::ConnectFailed | Said::Error => {
+                    self.busy = false;
+                    return Err(ModemError::Refused);
+                }
+                Said::Closed => return Err(ModemError::Closed),
+                Said::ConnectedAlready => return Err(ModemError::Protocol),
+                _ => {}
+            }
+        }
+    }
+
+    /// Hands one segment over; how many bytes of it the modem has taken.
+    async fn hand_over(&mut self, segment: &[u8]) -> Result<usize, ModemError> {
+        let length = Decimal::new(u16::try_from(segment.len()).unwrap_or(u16::MAX));
+        self.command(&[F::SEND, length.digits(), b"\r"]).await?;
+        let until_ms = self.line.until(MODEM_PROMPT_MS);
+        loop {
+            match self.answer(until_ms).await? {
+                Said::Prompt => break,
+                Said::Closed => return Err(ModemError::Closed),
+                Said::Error => {
+                    self.busy = false;
+                    self.link = Link::Ended;
+                    return Err(ModemError::Closed);
+                }
+                _ => {}
+            }
+        }
+        self.line.write(segment).await?;
+        let until_ms = self.line.until(MODEM_SEND_MS);
+        let taken = loop {
+            match self.answer(until_ms).await? {
+                Said::Sent => break segment.len(),
+                Said::Accepted(bytes) => break usize::from(bytes).min(segment.len()),
+                Said::Closed => return Err(ModemError::Closed),
+                Said::SendFailed | Said::Error => {
+                    self.busy = false;
+                    self.link = Link::Ended;
+                    return Err(ModemError::Closed);
+                }
+                _ => {}
+            }
+        };
+        self.busy = false;
+        if taken == 0 {
+            return Err(ModemError::Protocol);
+        }
+        Ok(taken)
+    }
+
+    /// Waits until bytes are announced, or long enough to look for them all the
+    /// same: an announcement may be lost on the serial line.
+    async fn wait_for_data(&mut self) -> Result<(), ModemError> {
+        let until_ms = self.line.until(MODEM_LOOK_MS);
+        match self.next(until_ms).await {
+            None => self.data_waits = true,
+            Some(
+                Said::Started | Said::PoweredDown | Said::UnderVoltage | Said::UnderVoltageOff,
+            ) => return Err(ModemError::Power),
+            Some(Said::Deactivated) => return Err(ModemError::Detached),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes a fetch further. What was done so far is in `self`: the future may
+    /// be dropped at any time.
+    async fn go_on_fetching(&mut self) -> Result<(), ModemError> {
+        let gone_on = match self.fetch {
+            Fetch::None => Ok(()),
+            Fetch::Asking(written) => self.go_on_asking(written).await,
+            Fetch::Answer(until_ms) => self.hear_fetched(until_ms).await,
+        };
+        if let Err(error) = gone_on {
+            // Bytes may be missing from now on: this connection is over.
+            self.inbox.discard();
+            self.fetch = Fetch::None;
+            self.link = Link::None;
+            self.busy = self.supply == Supply::On && error != ModemError::Closed;
+        }
+        gone_on
+    }
+
+    async fn go_on_asking(&mut self, written: usize) -> Result<(), ModemError> {
+        let rest = F::FETCH.get(written..).unwrap_or_default();
+        if rest.is_empty() {
+            self.fetch = Fetch::Answer(self.line.until(MODEM_COMMAND_MS));
+            return Ok(());
+        }
+        let more = self.line.write_some(rest).await?;
+        self.fetch = Fetch::Asking(written + more);
+        Ok(())
+    }
+
+    async fn hear_fetched(&mut self, until_ms: u64) -> Result<(), ModemError> {
+        match self.answer(until_ms).await {
+            Ok(Said::Ok) => {
+                let bytes = self.inbox.confirm().ok_or(ModemError::Protocol)?;
+                self.meter.received(bytes);
+                // More may wait until a fetch brings nothing.
+                self.data_waits |= bytes > 0;
+                self.fetch = Fetch::None;
+                Ok(())
+            }
+            // What has ended has nothing more to fetch.
+            Ok(Said::Error) => Err(ModemError::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it says that it is off after the command.
+    async fn goes_off_by_command(&mut self) -> bool {
+        self.command(&[F::OFF]).await.is_ok() && self.is_off_within(F::OFF_MS).await
+    }
+
+    /// For a modem that hangs, or has gone off unheard: then the key switches it
+    /// on, and it answers.
+    async fn goes_off_by_key(&mut self) {
+        self.press(F::KEY_OFF_MS).await;
+        if !self.is_off_within(F::OFF_MS).await && self.answers().await {
+            self.goes_off_by_command().await;
+        }
+    }
+
+    async fn is_off_within(&mut self, limit_ms: u32) -> bool {
+        let until_ms = self.line.until(limit_ms);
+        while self.supply != Supply::Off {
+            if self.next(until_ms).await.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+}
