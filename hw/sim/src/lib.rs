@@ -7,7 +7,9 @@
 //! - [`link`], a 2G link between TCP clients and a gateway
 //! - [`mqtt`], one MQTT connection of a client
 //! - [`terminal`], a battery terminal with flash, printer and power cuts
+//! - [`nor`], a NOR flash chip that power is cut in
 //! - [`emulator`], a terminal's image in QEMU
+//! - [`operator`], a person at a terminal
 //! - [`printer`], a thermal printer and its papers
 //! - [`battery`], a battery that sags and runs down, and its gauge
 //! - [`ledger`], the books of a run and its verdict
@@ -19,6 +21,8 @@ pub mod ledger;
 mod limits;
 pub mod link;
 pub mod mqtt;
+pub mod nor;
+pub mod operator;
 pub mod printer;
 pub mod terminal;
 pub mod village;
