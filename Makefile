@@ -6,6 +6,8 @@ TERMINALS ?= 300
 KAFKA ?= embedded
 KAFKA_DIR ?= target/kafka
 KAFKA_PORT ?= 19092
+GATEWAY ?= 127.0.0.1:1883
+ID ?= t1
 
 .DEFAULT_GOAL := help
 
@@ -65,6 +67,16 @@ bench-chain: ## Only the chain: payment, Kafka, settlement, receipt; CHAIN="--ra
 firmware: ## Builds the images for terminals; BOARD=mps2-an386 or nrf52840-dk, default both
 	@tests/setup.sh firmware
 	@firmware/build.sh --strict $(BOARD)
+
+.PHONY: flash
+flash: ## Flashes a terminal; TERMINAL=t17 GATEWAY=host:port SETTINGS="--apn internet --title School"
+	@tests/setup.sh build firmware
+	@firmware/flash.sh "$(or $(BOARD),nrf52840-dk)" $(TERMINAL) $(GATEWAY) $(SETTINGS)
+
+.PHONY: size
+size: ## What the images take: flash, RAM and stack, as a table
+	@tests/setup.sh build firmware
+	@$(CARGO) run --quiet --locked -p risiti-sim --bin terminal -- size $$(firmware/build.sh)
 
 .PHONY: clean
 clean: ## Removes everything that was built or fetched

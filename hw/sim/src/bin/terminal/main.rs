@@ -1,0 +1,39 @@
+//! A terminal on this machine: its settings, its size, and itself in QEMU.
+//!
+//! `make terminal`, `make size` and `make flash` run it.
+
+mod settings;
+mod size;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "terminal", about, version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Writes the settings of a terminal into a file, as its flash holds them
+    Settings(settings::Arguments),
+    /// Says what images take: flash, RAM, stack
+    Size(size::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Settings(arguments) => settings::run(&arguments),
+        Command::Size(arguments) => size::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("terminal: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
