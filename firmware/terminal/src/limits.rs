@@ -187,3 +187,34 @@ pub const RESERVED_NUMBERS: u32 = 16;
 /// Slots or pages tried in a row for one write. One bad page of records has as
 /// many bad slots as that; more is no wear but a broken chip.
 pub const WRITE_ATTEMPTS_MAX: usize = 64;
+
+/// How long an errand may take from CONNECT on, in milliseconds: 1,000 receipts at
+/// 40 kbit/s take half a minute, so what lasts longer is a gateway that keeps us.
+pub const ERRAND_MS_MAX: u64 = 300_000;
+
+/// How long a gateway keeps a terminal's session, in seconds: what it is asked
+/// for. 180 days are what a gateway grants by default; asking for more would cost
+/// five bytes in each CONNACK.
+pub const SESSION_EXPIRY_S: u32 = 180 * 86_400;
+
+/// Keep alive of the connection, in seconds: longer than any answer may take, so
+/// that a PINGREQ is the exception, and short enough that a gateway soon forgets a
+/// dead connection.
+pub const KEEP_ALIVE_S: u16 = 120;
+
+/// Facts that wait for the task at the display: each of the three others tells
+/// two in a row at most; then it waits.
+pub const FACTS_WAITING_MAX: usize = 6;
+
+/// How long a receipt may be at the printer, all waits of its driver together:
+/// 17 lines at [`PRINTER_WRITE_MS`], the job, questions about its state, and
+/// flash. Who takes longer hangs.
+pub const PAPER_MS_MAX: u64 = 150_000;
+
+/// How long the flash may take for a payment. A page is erased in 0.5 s at worst,
+/// and three tasks take turns.
+pub const STORAGE_MS_MAX: u64 = 30_000;
+
+/// How often the battery is measured besides for an errand. It runs down over
+/// days; the display shows quarters of it.
+pub const GAUGE_MS: u64 = 600_000;

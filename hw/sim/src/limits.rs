@@ -45,3 +45,12 @@ pub const CUT_STEPS_MAX: u32 = 8;
 
 /// If the terminal does nothing, its power is cut so long after that moment.
 pub const CUT_IDLE: Duration = Duration::from_millis(200);
+
+/// Columns of 58 mm paper.
+pub const PAPER_COLUMNS: usize = 32;
+
+/// A line of 3.75 mm at 50 mm/s, what a printer on a battery does.
+pub const PAPER_LINE_MS: u64 = 75;
+
+/// A cut.
+pub const PAPER_CUT_MS: u64 = 300;

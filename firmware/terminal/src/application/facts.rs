@@ -141,6 +141,9 @@ pub struct Levels {
     pub capacity: u32,
     /// Receipts that wait for paper.
     pub to_print: u32,
+    /// The number of the last payment that was saved; 0 if there was none. After
+    /// a power cut it tells whether the one that was under way was saved.
+    pub last_sequence: u32,
     /// Whether damage was found in the flash.
     pub damaged: bool,
 }

@@ -130,6 +130,13 @@ impl Application {
     fn idle(&self, mut rows: Rows<'_>, now_ms: u64) {
         self.status_row(&mut rows.first, now_ms);
         rows.second.text("ACCOUNT?");
+        if self.levels.last_sequence > 0 {
+            let start = rows.second.len();
+            rows.second
+                .byte(b'#')
+                .number(self.levels.last_sequence.into())
+                .push_right(start);
+        }
         if self.is_full() {
             rows.third.text("FULL: KEY FETCH");
         } else if self.levels.damaged {
