@@ -2,33 +2,25 @@
 #![no_std]
 #![no_main]
 
-use embedded_io_async::{Read, Write};
-use embedded_storage_async::nor_flash::{NorFlash, ReadNorFlash};
 use risiti_idle::block_on;
 use risiti_mps2_an386 as board;
-use risiti_terminal::hardware::{Battery, Clock, Display, Screen};
+use risiti_terminal::modem::Modem as _;
+use risiti_terminal::settings::Settings;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let mut parts = board::take();
+    let mut hardware = board::take();
+    let settings = Settings::decode(board::settings());
     block_on(async {
-        let mut screen = Screen([[b' '; 16]; 4]);
         loop {
-            let mv = parts.battery.millivolts().await;
-            let ms = parts.clock.now_ms();
-            let mut page = [0; 4];
-            let _ = parts.flash.read(0, &mut page).await;
-            screen.0[0][0] = b'0' + (mv / 1000) as u8;
-            screen.0[1][0] = b'0' + (ms / 1000 % 10) as u8;
-            screen.0[2][0] = page[0];
-            parts.display.show(&screen).await;
-            let _ = parts.flash.erase(0, 4096).await;
-            let _ = parts.flash.write(0, b"Zabc").await;
-            let _ = parts.printer.write_all(b"hello\n").await;
-            let mut b = [0; 1];
-            let _ = parts.modem_line.read(&mut b).await;
-            let _ = parts.modem_line.write_all(&b).await;
-            parts.clock.sleep(1000).await;
+            if let Ok(settings) = &settings {
+                let _ = hardware.modem.power_on(&settings.network()).await;
+                let _ = hardware.modem.open(settings.host, settings.port).await;
+                let _ = hardware.modem.send(b"hello").await;
+                let mut b = [0; 9];
+                let _ = hardware.modem.receive(&mut b).await;
+                hardware.modem.power_off().await;
+            }
         }
     })
 }

@@ -20,56 +20,50 @@ use clock::Clock;
 use console::{Display, Keypad};
 use control::{Battery, PowerKey};
 use nor::Nor;
+use risiti_terminal::hardware::{Board, Hardware};
+use risiti_terminal::modem::Sim800;
 use serial::{Sender, Serial};
 pub use watchdog::Watchdog;
 
 /// Speed of the lines to the modem and the printer. The emulator's have none.
 const BAUD: u32 = 115_200;
 
-/// What a board is made of.
-pub struct Parts {
-    /// Time.
-    pub clock: Clock,
-    /// The NOR flash.
-    pub flash: Nor,
-    /// The keys.
-    pub keypad: Keypad,
-    /// The display.
-    pub display: Display,
-    /// The line to the printer.
-    pub printer: Serial,
-    /// The line to the modem.
-    pub modem_line: Serial,
-    /// The modem's power key.
-    pub power_key: PowerKey,
-    /// The battery gauge.
-    pub battery: Battery,
-    /// The watchdog.
-    pub watchdog: Watchdog,
-    /// Differs from start to start.
-    pub seed: u64,
+/// The emulated board.
+#[derive(Debug)]
+pub enum Mps2An386 {}
+
+impl Board for Mps2An386 {
+    type Clock = Clock;
+    type Flash = Nor;
+    type Keypad = Keypad;
+    type Display = Display;
+    type Printer = Serial;
+    type Modem = Sim800<Serial, PowerKey, Clock>;
+    type Battery = Battery;
+    type Watchdog = Watchdog;
 }
 
 /// Starts the board. To be called once, first of all.
 #[must_use]
-pub fn take() -> Parts {
+pub fn take() -> Hardware<Mps2An386> {
     let clock = Clock::start();
     let console = Serial::start(0, BAUD);
+    let modem = Serial::start(1, BAUD);
     let control = Serial::start(control::LINE, BAUD);
-    let parts = Parts {
+    let power_key = PowerKey(Sender::of(control::LINE));
+    let hardware = Hardware {
         clock,
         flash: Nor::start(clock),
         keypad: Keypad(console.receiver),
         display: Display(console.sender),
-        modem_line: Serial::start(1, BAUD),
         printer: Serial::start(2, BAUD),
-        power_key: PowerKey(Sender::of(control::LINE)),
+        modem: Sim800::new(modem, power_key, clock),
         battery: Battery::new(control, clock),
         watchdog: Watchdog::start(),
         seed: registers::seed(),
     };
     registers::enable_interrupts();
-    parts
+    hardware
 }
 
 /// The settings, as a host wrote them: somewhere in these bytes.

@@ -41,6 +41,8 @@ use clock::Clock;
 use display::Display;
 use keypad::{Keypad, Matrix};
 use nor::Nor;
+use risiti_terminal::hardware::{Board, Hardware};
+use risiti_terminal::modem::Sim800;
 pub use watchdog::Watchdog;
 
 /// The modem adapts to it.
@@ -58,30 +60,19 @@ static PRINTER_OUT: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
 /// The display's commands that stand in flash.
 static DISPLAY_OUT: ConstStaticCell<[u8; 32]> = ConstStaticCell::new([0; 32]);
 
-/// What a board is made of.
-pub struct Parts {
-    /// Time.
-    pub clock: Clock,
-    /// The NOR flash.
-    pub flash: Nor,
-    /// The keys.
-    pub keypad: Keypad,
-    /// The display.
-    pub display: Display,
-    /// The line to the printer.
-    pub printer: BufferedUarte<'static>,
-    /// The line to the modem.
-    pub modem_line: BufferedUarte<'static>,
-    /// The modem's power key.
-    pub power_key: Output<'static>,
-    /// The battery gauge.
-    pub battery: Battery,
-    /// The watchdog.
-    pub watchdog: Watchdog,
-    /// Differs from start to start.
-    pub seed: u64,
-    /// What goes on beside the terminal.
-    pub background: Background,
+/// The board.
+#[derive(Debug)]
+pub enum Nrf52840Dk {}
+
+impl Board for Nrf52840Dk {
+    type Clock = Clock;
+    type Flash = Nor;
+    type Keypad = Keypad;
+    type Display = Display;
+    type Printer = BufferedUarte<'static>;
+    type Modem = Sim800<BufferedUarte<'static>, Output<'static>, Clock>;
+    type Battery = Battery;
+    type Watchdog = Watchdog;
 }
 
 /// What goes on beside the terminal: keys are scanned, screens drawn, and what
@@ -99,7 +90,7 @@ impl Background {
 }
 
 /// Starts the board. To be called once, first of all.
-pub async fn take() -> Parts {
+pub async fn take() -> (Hardware<Nrf52840Dk>, Background) {
     let mut config = embassy_nrf::config::Config::default();
     // The internal oscillator may be 8 % off: too much for a serial line.
     config.hfclk_source = embassy_nrf::config::HfclkSource::ExternalXtal;
@@ -179,22 +170,22 @@ pub async fn take() -> Parts {
     let mut seed = [0; 8];
     Rng::new_blocking(p.RNG).blocking_fill_bytes(&mut seed);
 
-    Parts {
+    let power_key = Output::new(p.P1_03, Level::Low, OutputDrive::Standard);
+    let hardware = Hardware {
         clock: Clock,
         flash: Nor::start(wires).await,
         keypad: Keypad(()),
         display: Display(()),
         printer,
-        modem_line,
-        power_key: Output::new(p.P1_03, Level::Low, OutputDrive::Standard),
+        modem: Sim800::new(modem_line, power_key, Clock),
         battery: Battery {
             converter: p.SAADC,
             input: p.P0_03,
         },
         watchdog,
         seed: u64::from_le_bytes(seed),
-        background: Background { matrix, panel },
-    }
+    };
+    (hardware, Background { matrix, panel })
 }
 
 /// The settings, as `make flash` wrote them: somewhere in these bytes.
