@@ -10,6 +10,7 @@
 //! | P1.03 | D2 | modem PWRKEY, through a transistor: high presses it |
 //! | P1.04 | D3 | printer TXD |
 //! | P1.05 | D4 | printer RXD |
+//! | P1.15 | D13 | printer's supply: high switches it on |
 //! | P1.06, P1.07, P1.08, P1.10 | D5 to D8 | keypad rows 1 to 4 |
 //! | P1.11, P1.12, P1.13, P1.14 | D9 to D12 | keypad columns 1 to 4 |
 //! | P0.26, P0.27 | SDA, SCL | display |
@@ -25,9 +26,10 @@ pub mod clock;
 pub mod display;
 pub mod keypad;
 pub mod nor;
+pub mod printer;
 mod watchdog;
 
-use embassy_futures::join::join3;
+use embassy_futures::join::{join, join3};
 use embassy_nrf::buffered_uarte::BufferedUarte;
 use embassy_nrf::gpio::{Input, Level, Output, OutputDrive, Pull};
 use embassy_nrf::rng::Rng;
@@ -41,6 +43,7 @@ use clock::Clock;
 use display::Display;
 use keypad::{Keypad, Matrix};
 use nor::Nor;
+use printer::Printer;
 use risiti_terminal::hardware::{Board, Hardware};
 use risiti_terminal::modem::Sim800;
 pub use watchdog::Watchdog;
@@ -69,7 +72,7 @@ impl Board for Nrf52840Dk {
     type Flash = Nor;
     type Keypad = Keypad;
     type Display = Display;
-    type Printer = BufferedUarte<'static>;
+    type Printer = Printer;
     type Modem = Sim800<BufferedUarte<'static>, Output<'static>, Clock>;
     type Battery = Battery;
     type Watchdog = Watchdog;
@@ -85,7 +88,8 @@ pub struct Background {
 impl Background {
     /// To be polled together with the terminal. Never returns.
     pub async fn run(mut self) {
-        join3(self.matrix.scan(), display::draw(self.panel), nor::rest()).await;
+        let rest = join(nor::rest(), printer::rest());
+        join3(self.matrix.scan(), display::draw(self.panel), rest).await;
     }
 }
 
@@ -116,7 +120,7 @@ pub async fn take() -> (Hardware<Nrf52840Dk>, Background) {
     );
     let mut serial = uarte::Config::default();
     serial.baudrate = PRINTER_BAUD;
-    let printer = BufferedUarte::new(
+    let line = BufferedUarte::new(
         p.UARTE0,
         p.TIMER2,
         p.PPI_CH2,
@@ -170,13 +174,14 @@ pub async fn take() -> (Hardware<Nrf52840Dk>, Background) {
     let mut seed = [0; 8];
     Rng::new_blocking(p.RNG).blocking_fill_bytes(&mut seed);
 
+    let supply = Output::new(p.P1_15, Level::Low, OutputDrive::Standard);
     let power_key = Output::new(p.P1_03, Level::Low, OutputDrive::Standard);
     let hardware = Hardware {
         clock: Clock,
         flash: Nor::start(wires).await,
         keypad: Keypad(()),
         display: Display(()),
-        printer,
+        printer: Printer::start(line, supply),
         modem: Sim800::new(modem_line, power_key, Clock),
         battery: Battery {
             converter: p.SAADC,
