@@ -218,3 +218,11 @@ pub const STORAGE_MS_MAX: u64 = 30_000;
 /// How often the battery is measured besides for an errand. It runs down over
 /// days; the display shows quarters of it.
 pub const GAUGE_MS: u64 = 600_000;
+
+/// How long until the battery is looked at again that was too low for the modem,
+/// in milliseconds: a cell recovers within a minute of rest, if at all.
+pub const BATTERY_RECHECK_MS: u64 = 60_000;
+
+/// So much above the modem's limit the battery is reported as low, in millivolts:
+/// about a tenth of a cell's charge, time to fetch a charger.
+pub const BATTERY_WARNING_MV: u16 = 150;

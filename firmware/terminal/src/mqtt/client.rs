@@ -357,6 +357,12 @@ impl Client {
         self.window as u16
     }
 
+    /// How many records wait for their PUBACK.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.records.len()
+    }
+
     /// Whether the server owes an answer without which we do not leave.
     #[must_use]
     pub fn awaits_answer(&self) -> bool {

@@ -1,0 +1,194 @@
+//! The core of one errand: what is still due, and when to leave.
+//!
+//! Promises: it ends, at the latest after [`ERRAND_MS_MAX`]. Never: a wait that
+//! no receipt can be worth.
+
+use crate::limits::ERRAND_MS_MAX;
+use crate::modem::ModemError;
+use crate::mqtt::{Client, Fault, Reason};
+use crate::store::{Levels, Taken};
+
+/// What an errand is for; made by [`Schedule::begin`](super::Schedule::begin).
+/// Records without PUBACK leave in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Wait for receipts of earlier errands too, or for whatever there is.
+    pub expects: bool,
+    /// Report, though the session is not new.
+    pub report: bool,
+    /// The battery now, for the report, in millivolts.
+    pub battery_mv: u16,
+    /// Of the records with PUBACK and without receipt, those above this number …
+    pub resend_after: u32,
+    /// … up to this one go out again. 0: none.
+    pub resend_up_to: u32,
+}
+
+/// How an errand ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All that was due is done, or a receipt did not come in time; the gateway was
+    /// told that we leave.
+    Left,
+    /// The modem: no network, no connection, or it was cut.
+    Modem(ModemError),
+    /// CONNACK refused.
+    Refused(Reason),
+    /// The gateway closed.
+    Closed(Reason),
+    /// The gateway broke the standard.
+    Fault(Fault),
+    /// An answer did not come in time.
+    Timeout,
+    /// The flash can't be read or written.
+    Store,
+}
+
+/// What came of an errand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// The gateway let us in.
+    pub accepted: bool,
+    /// Records that got their PUBACK.
+    pub acknowledged: u16,
+    /// Of them, those that were sent again with the resend mark.
+    pub resent: u16,
+    /// The last of these.
+    pub resent_through: u32,
+    /// What the gateway said no to: a record, the subscription or the report.
+    pub refused: Option<Reason>,
+    /// Receipts that came for the first time, all in flash.
+    pub receipts: u16,
+    /// Receipts that had come before.
+    pub repeated: u16,
+    /// Messages that answer nothing of this terminal's, or can't be read.
+    pub strangers: u16,
+    /// A receipt found no room in the flash: print, then fetch.
+    pub full: bool,
+    /// The report arrived.
+    pub reported: bool,
+    /// What the network says the time is, seconds since 1970 UTC.
+    pub network_time_s: Option<u32>,
+    /// Signal quality, 0 to 31.
+    pub signal: Option<u8>,
+    /// MQTT bytes sent.
+    pub up_bytes: u32,
+    /// MQTT bytes received.
+    pub down_bytes: u32,
+}
+
+impl Outcome {
+    /// Nothing came of it but this end.
+    #[must_use]
+    pub const fn new(end: End) -> Self {
+        Self {
+            end,
+            accepted: false,
+            acknowledged: 0,
+            resent: 0,
+            resent_through: 0,
+            refused: None,
+            receipts: 0,
+            repeated: 0,
+            strangers: 0,
+            full: false,
+            reported: false,
+            network_time_s: None,
+            signal: None,
+            up_bytes: 0,
+            down_bytes: 0,
+        }
+    }
+}
+
+/// One errand, from CONNECT on.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) client: Client,
+    /// Records up to this number were looked at.
+    pub(super) cursor: u32,
+    /// No more records leave: one was refused.
+    pub(super) held: bool,
+    pub(super) subscribe_due: bool,
+    pub(super) report_due: bool,
+    expects: bool,
+    patience_ms: u16,
+    began_ms: u64,
+    /// When something last happened that makes a receipt likely.
+    stirred_ms: u64,
+    /// The first record that left here, and how many got their PUBACK here and no
+    /// receipt yet.
+    first: u32,
+    outstanding: u16,
+    full: bool,
+}
+
+impl Visit {
+    pub(super) fn new(client: Client, orders: &Orders, patience_ms: u16, now_ms: u64) -> Self {
+        Self {
+            client,
+            cursor: 0,
+            held: false,
+            subscribe_due: false,
+            report_due: false,
+            expects: orders.expects,
+            patience_ms,
+            began_ms: now_ms,
+            stirred_ms: now_ms,
+            first: u32::MAX,
+            outstanding: 0,
+            full: false,
+        }
+    }
+
+    /// Something happened that makes a receipt likely.
+    pub(super) fn stirred(&mut self, now_ms: u64) {
+        self.stirred_ms = now_ms;
+    }
+
+    /// A record leaves.
+    pub(super) fn left(&mut self, sequence: u32) {
+        self.cursor = sequence;
+        self.first = self.first.min(sequence);
+    }
+
+    /// A record got its PUBACK.
+    pub(super) fn acknowledged(&mut self, now_ms: u64) {
+        self.outstanding = self.outstanding.saturating_add(1);
+        self.stirred_ms = now_ms;
+    }
+
+    /// A receipt came.
+    pub(super) fn took(&mut self, now_ms: u64, sequence: u32, taken: &Taken) {
+        match taken {
+            Taken::New if sequence >= self.first => {
+                self.outstanding = self.outstanding.saturating_sub(1);
+            }
+            Taken::Full => self.full = true,
+            _ => {}
+        }
+        self.stirred_ms = now_ms;
+    }
+
+    /// Whether no receipt is taken any more. PUBACKs leave in the order of what
+    /// they acknowledge (MQTT-4.6.0-2), so one that found no room ends it.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// When to leave if nothing happens; none: not yet, an answer is owed.
+    pub(super) fn leave_at(&self, levels: &Levels) -> Option<u64> {
+        let last_ms = self.began_ms.saturating_add(ERRAND_MS_MAX);
+        if self.client.awaits_answer() || self.subscribe_due || self.report_due {
+            return self.client.is_accepted().then_some(last_ms);
+        }
+        let more = levels.waiting > 0 && self.outstanding > 0;
+        if self.full || !(self.expects || more) {
+            return Some(0);
+        }
+        let patient_ms = self.stirred_ms.saturating_add(self.patience_ms.into());
+        Some(patient_ms.min(last_ms))
+    }
+}
