@@ -331,11 +331,11 @@ impl Application {
             }
             Fact::Printed(receipt) => {
                 let last = self.printing == Printing::Busy { last: true };
-                self.print_ended(!last);
+                self.print_ended(!last, now_ms);
                 self.retry_ms = PRINT_RETRY_MS;
                 self.tell(Notice::Printed(receipt), now_ms);
             }
-            Fact::Settled => self.print_ended(true),
+            Fact::Settled => self.print_ended(true, now_ms),
             Fact::NothingToPrint => {
                 if self.printing == (Printing::Busy { last: true }) {
                     self.tell(Notice::NoReceipt, now_ms);
@@ -343,21 +343,18 @@ impl Application {
                     // Until the store says otherwise.
                     self.levels.to_print = 0;
                 }
-                self.print_ended(false);
+                self.print_ended(false, now_ms);
             }
             Fact::PrinterStopped(error) => self.print_failed(Fault::Printer(error), now_ms),
             Fact::StorageFailed => self.print_failed(Fault::Storage, now_ms),
             Fact::Interrupted { ordinal, sequence } => {
-                self.print_ended(false);
+                self.print_ended(false, now_ms);
                 self.question = Some(Question {
                     ordinal,
                     sequence,
                     postponed_to_ms: None,
                 });
                 self.light(now_ms);
-                if self.page == Page::Idle {
-                    self.page_since_ms = now_ms;
-                }
             }
         }
         self.next_print(now_ms)
@@ -446,9 +443,8 @@ impl Application {
     }
 
     /// The printer has nothing to do; `one_less` if a receipt that waited is done.
-    fn print_ended(&mut self, one_less: bool) {
-        self.printing = Printing::Free;
-        self.current = None;
+    fn print_ended(&mut self, one_less: bool, now_ms: u64) {
+        self.job_over(Printing::Free, now_ms);
         if one_less {
             self.levels.to_print = self.levels.to_print.saturating_sub(1);
         }
@@ -458,14 +454,20 @@ impl Application {
         // Told once, and to whom has asked; then the idle screen says it.
         let news =
             self.retry_ms == PRINT_RETRY_MS || self.printing == Printing::Busy { last: true };
-        self.printing = Printing::Stopped {
-            fault,
-            retry_at_ms: now_ms + self.retry_ms,
-        };
-        self.current = None;
+        let retry_at_ms = now_ms + self.retry_ms;
+        self.job_over(Printing::Stopped { fault, retry_at_ms }, now_ms);
         self.retry_ms = (self.retry_ms * 2).min(PRINT_RETRY_MS_MAX);
         if news {
             self.tell(Notice::PrinterStopped(fault), now_ms);
+        }
+    }
+
+    fn job_over(&mut self, printing: Printing, now_ms: u64) {
+        self.printing = printing;
+        self.current = None;
+        if self.page == Page::Idle {
+            // A question may come up that stood back for the job.
+            self.page_since_ms = now_ms;
         }
     }
 
@@ -508,9 +510,10 @@ impl Application {
 
     /// The question, if it is on display.
     fn question(&self) -> Option<&Question> {
-        self.question
-            .as_ref()
-            .filter(|question| self.page == Page::Idle && question.postponed_to_ms.is_none())
+        let free = !matches!(self.printing, Printing::Busy { .. });
+        self.question.as_ref().filter(|question| {
+            free && self.page == Page::Idle && question.postponed_to_ms.is_none()
+        })
     }
 
     fn is_full(&self) -> bool {

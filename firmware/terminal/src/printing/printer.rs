@@ -252,6 +252,10 @@ impl<S: Read + Write, C: Clock> Printer<S, C> {
     }
 
     async fn byte(&mut self, until_ms: u64) -> Option<u8> {
+        // Where bytes never stop, the other branch below is never asked.
+        if self.clock.now_ms() > until_ms {
+            return None;
+        }
         let mut byte = [0];
         let read = self.serial.read(&mut byte);
         match select(read, self.clock.sleep_until(until_ms)).await {
