@@ -39,6 +39,8 @@ lint: ## Formatting, clippy and documentation, warnings denied
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	@tests/setup.sh firmware
+	firmware/lint.sh
 
 .PHONY: deny
 deny: ## Licences, bans and sources of every dependency (cargo-deny)

@@ -28,7 +28,7 @@ impl Nor {
 /// Whether the chip could do that: within it, and in whole units.
 fn check(from: u32, len: usize, unit: usize) -> Result<(), NorFlashErrorKind> {
     let from = from as usize;
-    if from % unit != 0 || len % unit != 0 {
+    if !from.is_multiple_of(unit) || !len.is_multiple_of(unit) {
         return Err(NorFlashErrorKind::NotAligned);
     }
     match from.checked_add(len) {

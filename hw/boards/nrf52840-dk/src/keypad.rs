@@ -9,7 +9,7 @@
 //!
 //! Promises: the processor sleeps until a key closes; each press is one key,
 //! however its contact bounces. Never: a key that was lost because the terminal
-//! was busy, up to [`WAITING_MAX`].
+//! was busy, up to eight.
 
 use embassy_futures::select::select_array;
 use embassy_nrf::gpio::{Input, Output};

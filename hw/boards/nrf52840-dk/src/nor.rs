@@ -114,7 +114,7 @@ fn out_of_bounds(_: qspi::Error) -> NorFlashErrorKind {
 struct Piece([u8; PIECE_BYTES]);
 
 fn aligned(offset: u32, len: usize, unit: usize) -> Result<(), NorFlashErrorKind> {
-    match offset as usize % unit == 0 && len % unit == 0 {
+    match (offset as usize).is_multiple_of(unit) && len.is_multiple_of(unit) {
         true => Ok(()),
         false => Err(NorFlashErrorKind::NotAligned),
     }
