@@ -226,3 +226,16 @@ pub const BATTERY_RECHECK_MS: u64 = 60_000;
 /// So much above the modem's limit the battery is reported as low, in millivolts:
 /// about a tenth of a cell's charge, time to fetch a charger.
 pub const BATTERY_WARNING_MV: u16 = 150;
+
+/// How long an errand may take with all waits of the modem's driver: twice its
+/// start, a minute of searching, minutes for packet data and the connection, the
+/// errand itself. Who takes longer hangs.
+pub const RADIO_MS_MAX: u64 = 1_200_000;
+
+/// A modem stays on for an errand that is due so soon: starting it anew costs some
+/// 10 s of an idle modem, and half a minute of a person's time where it searches.
+pub const MODEM_LINGER_MS: u64 = 10_000;
+
+/// Counters are written so often at most: each time is a note of 76 bytes, and
+/// what a power cut takes is an hour of statistics.
+pub const COUNTERS_MS: u64 = 3_600_000;

@@ -1,1 +1,136 @@
-//! To be written.
+//! A terminal: everything together, on one core.
+//!
+//! Promises: whatever the radio and the printer do, keys are served; nothing that
+//! was shown as saved is lost when the power is; the processor sleeps when nothing
+//! is due. Never: an executor of its own; [`run`] is one future, for whatever a
+//! board polls it with.
+//!
+//! | task | waits for | works with |
+//! | --- | --- | --- |
+//! | `people` | keys, facts from the others, screens that go away | display |
+//! | `paper` | orders of the people's task | printer |
+//! | `radio` | the schedule, payments, the key that fetches | modem |
+//! | `care` | time | battery gauge, watchdog |
+//!
+//! They share the store, one operation at a time, and a `desk` over which facts
+//! and orders pass. A power cut is a dropped future.
+
+mod care;
+mod desk;
+mod paper;
+mod people;
+mod pulse;
+mod radio;
+
+use core::convert::Infallible;
+use core::future::pending;
+
+use embassy_futures::join::join4;
+use embassy_sync::mutex::Mutex;
+use embedded_storage_async::nor_flash::NorFlash;
+use risiti_wire::Currency;
+
+use crate::application::{Application, Fact, Levels};
+use crate::connection::{Link, Pace, Schedule, Scratch};
+use crate::hardware::{Board, Clock, Display, Hardware, Screen};
+use crate::limits::{SCREEN_COLUMNS, SCREEN_ROWS};
+use crate::printing::Printer;
+use crate::settings::Settings;
+use crate::store::{Counters, Store};
+use care::Care;
+use desk::{Desk, SharedStore};
+use paper::Paper;
+use people::People;
+use radio::{Radio, Told};
+
+/// Runs a terminal from its start on, until it is dropped: a power cut.
+///
+/// If the flash can't be read the display says so and the watchdog is not fed:
+/// what a reset puts right goes on after it.
+pub async fn run<B: Board>(hardware: Hardware<B>, settings: &Settings<'_>) -> Infallible {
+    let Hardware {
+        clock,
+        flash,
+        keypad,
+        mut display,
+        printer,
+        modem,
+        battery,
+        watchdog,
+        seed,
+    } = hardware;
+    let Ok((mut store, _)) = Store::open(flash).await else {
+        display.show(&NO_STORAGE).await;
+        return pending().await;
+    };
+    let before = Counters {
+        starts: store.counters().starts.saturating_add(1),
+        ..*store.counters()
+    };
+    // A start that is not counted is no reason not to start.
+    let _failed = store.put_counters(before).await;
+
+    let now_ms = clock.now_ms();
+    let levels = store.levels();
+    let store = Mutex::new(store);
+    let gauge = Mutex::new(battery);
+    let desk = Desk::new();
+    let currency = Currency::new(settings.currency).unwrap_or(Currency::NONE);
+    let people = People {
+        desk: &desk,
+        store: &store,
+        clock: clock.clone(),
+        keypad,
+        display,
+        application: Application::new(currency, 0, now_ms),
+        shown: None,
+    };
+    let paper = Paper {
+        desk: &desk,
+        store: &store,
+        settings,
+        clock: clock.clone(),
+        printer: Printer::new(printer, clock.clone()),
+    };
+    let radio = Radio {
+        desk: &desk,
+        store: &store,
+        gauge: &gauge,
+        settings,
+        clock: clock.clone(),
+        modem: Told { modem, desk: &desk },
+        schedule: Schedule::new(seed, Pace::new(settings), settings, now_ms, &levels),
+        link: Link::new(),
+        scratch: Scratch::new(),
+        before,
+        count_at_ms: now_ms,
+    };
+    let care = Care {
+        desk: &desk,
+        clock,
+        gauge: &gauge,
+        watchdog,
+    };
+    let (never, ..) = join4(people.run(), paper.run(), radio.run(), care.run()).await;
+    never
+}
+
+/// What the store holds, for the application.
+async fn levels<F: NorFlash>(store: &SharedStore<F>) -> Fact {
+    let levels = store.lock().await.levels();
+    Fact::Levels(Levels {
+        waiting: levels.waiting,
+        capacity: levels.capacity,
+        to_print: levels.to_print,
+        damaged: levels.damaged > 0,
+        last_sequence: levels.last_sequence,
+    })
+}
+
+/// Without the store nothing can be promised.
+const NO_STORAGE: Screen = {
+    let mut rows = [[b' '; SCREEN_COLUMNS]; SCREEN_ROWS];
+    rows[0] = *b"NO STORAGE      ";
+    rows[1] = *b"CALL SERVICE    ";
+    Screen(rows)
+};
