@@ -12,15 +12,23 @@
 //! - [`operator`], a person at a terminal
 //! - [`printer`], a thermal printer and its papers
 //! - [`battery`], a battery that sags and runs down, and its gauge
+//! - [`clock`], time as it is or faster
+//! - [`network`], the 2G network around a modem
+//! - [`modem`], SIM800 and Quectel modems
+//! - [`fleet`], terminals by the hundred: the firmware's own core on simulated boards
 //! - [`ledger`], the books of a run and its verdict
 //! - [`village`], a gateway, Kafka and settlement in memory
 
-pub mod emulator;
 pub mod battery;
+pub mod clock;
+pub mod emulator;
+pub mod fleet;
 pub mod ledger;
 mod limits;
 pub mod link;
+pub mod modem;
 pub mod mqtt;
+pub mod network;
 pub mod nor;
 pub mod operator;
 pub mod printer;

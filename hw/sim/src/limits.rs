@@ -54,3 +54,27 @@ pub const PAPER_LINE_MS: u64 = 75;
 
 /// A cut.
 pub const PAPER_CUT_MS: u64 = 300;
+
+/// A power cut of a terminal falls within so many of its wakes: the longest errand
+/// from key press to paper has about as many.
+pub const CUT_POLLS_MAX: u32 = 400;
+
+/// A power cut in the middle of flash falls within so many steps of it: a payment
+/// with its receipt on paper takes some 450 bytes.
+pub const CUT_FLASH_STEPS_MAX: u64 = 900;
+
+/// Bytes of a command line that a modem keeps (SIM800 AT Command Manual V1.09,
+/// 1.4.1).
+pub const COMMAND_BYTES_MAX: usize = 556;
+
+/// Received bytes that a modem keeps until they are fetched: four segments, the
+/// window of its TCP.
+pub const MODEM_WINDOW_BYTES: usize = 5_840;
+
+/// Bytes on a serial line that nobody has read yet. A driver of a port has less;
+/// under a paused clock a whole answer comes at once.
+pub const SERIAL_BUFFER_BYTES: usize = 4_096;
+
+/// Connections that a modem has lost without a word and whose peers still believe
+/// in them: enough to meet the one before in the next.
+pub const LOST_CONNECTIONS_KEPT: usize = 2;

@@ -71,6 +71,11 @@ impl Lane {
         self.in_flight.push_back((self.last_at, segment));
     }
 
+    /// When the last segment admitted so far arrives, or has arrived.
+    pub fn last_at(&self) -> Duration {
+        self.last_at
+    }
+
     /// When the next segment arrives.
     pub fn next_at(&self) -> Option<Duration> {
         self.in_flight.front().map(|(at, _)| *at)

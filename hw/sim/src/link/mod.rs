@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::limits::CONNECTIONS_MAX;
+pub(crate) use lane::Lane;
 pub use profile::{LinkProfile, Stalls};
 
 /// What the controls of a link say at the moment.

@@ -1,0 +1,5 @@
+//! The modem's driver against simulated modems, under a virtual clock.
+#![allow(clippy::unwrap_used)] // a test that fails may as well panic
+
+mod session;
+mod world;
