@@ -135,6 +135,11 @@ impl Operator {
         &self.saved
     }
 
+    /// Begins no more payments; one that is begun is made.
+    pub fn rest(&mut self) {
+        self.habits.payments = self.begun;
+    }
+
     /// Whether every payment was made, and shown as saved.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -239,7 +244,9 @@ impl Operator {
         match title {
             "ACCOUNT" => self.type_account(&digits(&[row(1), row(2)])),
             "AMOUNT" => self.type_amount(&digits(&[row(1)])),
-            "PAY?" => self.confirm(&digits(&[row(1)]), &digits(&[row(2), row(3)])),
+            _ if title.starts_with("PAY?") => {
+                self.confirm(&digits(&[row(1)]), &digits(&[row(2), row(3)]))
+            }
             "NO PAPER" => Act::PutRoll,
             "PRINTER OPEN" => Act::ClosePrinter,
             "FULL" => Act::Press(Key::Fetch),

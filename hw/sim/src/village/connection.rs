@@ -15,7 +15,7 @@ use risiti_mqtt::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
-use super::{Seat, Village};
+use super::{Seat, Traffic, Village};
 
 /// What waits for the disk.
 struct Unsettled {
@@ -38,6 +38,7 @@ pub(super) struct Shell {
     seat: Option<Seat>,
     /// Changes when the gateway goes down.
     down: watch::Receiver<u64>,
+    passed: Traffic,
     over: bool,
 }
 
@@ -50,6 +51,7 @@ impl Shell {
             unsettled: VecDeque::new(),
             seat: None,
             down,
+            passed: Traffic::default(),
             over: false,
         }
     }
@@ -74,6 +76,7 @@ impl Shell {
             self.work(&mut input);
             let out = self.connection.transmit().split();
             if !out.is_empty() {
+                self.passed.down_bytes += out.len() as u64;
                 tokio::select! {
                     written = stream.write_all(&out) => written?,
                     _ = self.down.changed() => return Err(gone()),
@@ -91,8 +94,9 @@ impl Shell {
             let at = self.village.instant(wake.unwrap_or_default());
             let reads = self.connection.wants_input();
             tokio::select! {
-                read = stream.read_buf(&mut input), if reads => if read? == 0 {
-                    return Err(gone());
+                read = stream.read_buf(&mut input), if reads => match read? {
+                    0 => return Err(gone()),
+                    count => self.passed.up_bytes += count as u64,
                 },
                 () = changed(&self.seat) => {}
                 _ = self.down.changed() => return Err(gone()),
@@ -175,7 +179,7 @@ impl Shell {
                 Event::Closed(closed) => {
                     self.over = true;
                     if let Some(seat) = &self.seat {
-                        self.village.note_closed(seat, &closed);
+                        self.village.note_closed(seat, &closed, &self.passed);
                     }
                 }
             }

@@ -77,6 +77,17 @@ pub struct VillageCounts {
     pub faults: u64,
 }
 
+/// What passed between the gateway and one terminal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connections.
+    pub connections: u64,
+    /// Bytes of MQTT from the terminal.
+    pub up_bytes: u64,
+    /// Bytes of MQTT to the terminal.
+    pub down_bytes: u64,
+}
+
 /// A gateway, Kafka and settlement. Clones are the same village.
 #[derive(Debug, Clone)]
 pub struct Village {
@@ -101,6 +112,8 @@ struct State {
     settlement: Settlement,
     seats: HashMap<String, (u64, Arc<Notify>)>,
     seats_given: u64,
+    /// By terminal. An auditor's, not the gateway's: it outlasts its disk.
+    traffic: HashMap<String, Traffic>,
     up: bool,
     refuses: bool,
     counts: VillageCounts,
@@ -131,6 +144,7 @@ impl Village {
             settlement,
             seats: HashMap::new(),
             seats_given: 0,
+            traffic: HashMap::new(),
             up: true,
             refuses: false,
             counts: VillageCounts::default(),
@@ -307,6 +321,13 @@ impl Village {
         self.state().gateway.terminal(id).status.clone()
     }
 
+    /// What passed between the gateway and a terminal, in connections that were
+    /// taken.
+    #[must_use]
+    pub fn traffic(&self, id: &str) -> Traffic {
+        self.state().traffic.get(id).copied().unwrap_or_default()
+    }
+
     /// Milliseconds since it began.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
@@ -429,8 +450,12 @@ impl Village {
         }
     }
 
-    fn note_closed(&self, seat: &Seat, closed: &Closed) {
+    fn note_closed(&self, seat: &Seat, closed: &Closed, passed: &Traffic) {
         let mut state = self.state();
+        let traffic = state.traffic.entry(seat.id.clone()).or_default();
+        traffic.connections += 1;
+        traffic.up_bytes += passed.up_bytes;
+        traffic.down_bytes += passed.down_bytes;
         state.counts.wills += u64::from(closed.publish_will);
         if let CloseCause::Peer { .. } = &closed.cause {
             state.note_fault(format!("{}: {}", seat.id, closed.cause));
