@@ -3,24 +3,18 @@
 #![no_main]
 
 use risiti_idle::block_on;
+use risiti_images::unprovisioned;
 use risiti_mps2_an386 as board;
-use risiti_terminal::modem::Modem as _;
 use risiti_terminal::settings::Settings;
+use risiti_terminal::terminal;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let mut hardware = board::take();
-    let settings = Settings::decode(board::settings());
+    let hardware = board::take();
     block_on(async {
-        loop {
-            if let Ok(settings) = &settings {
-                let _ = hardware.modem.power_on(&settings.network()).await;
-                let _ = hardware.modem.open(settings.host, settings.port).await;
-                let _ = hardware.modem.send(b"hello").await;
-                let mut b = [0; 9];
-                let _ = hardware.modem.receive(&mut b).await;
-                hardware.modem.power_off().await;
-            }
+        match Settings::decode(board::settings()) {
+            Ok(settings) => match terminal::run(hardware, &settings).await {},
+            Err(_) => unprovisioned(hardware).await,
         }
     })
 }

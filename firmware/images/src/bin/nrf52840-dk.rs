@@ -2,27 +2,24 @@
 #![no_std]
 #![no_main]
 
-use embassy_futures::select::select;
+use embassy_futures::join::join;
 use risiti_idle::block_on;
+use risiti_images::unprovisioned;
 use risiti_nrf52840_dk as board;
-use risiti_terminal::modem::Modem as _;
 use risiti_terminal::settings::Settings;
+use risiti_terminal::terminal;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let settings = Settings::decode(board::settings());
     block_on(async {
-        let (mut hardware, background) = board::take().await;
+        let (hardware, background) = board::take().await;
         let work = async {
-            loop {
-                if let Ok(settings) = &settings {
-                    let _ = hardware.modem.power_on(&settings.network()).await;
-                    hardware.modem.power_off().await;
-                }
+            match Settings::decode(board::settings()) {
+                Ok(settings) => match terminal::run(hardware, &settings).await {},
+                Err(_) => unprovisioned(hardware).await,
             }
         };
-        select(work, background.run()).await;
-        cortex_m::peripheral::SCB::sys_reset()
+        join(work, background.run()).await.0
     })
 }
 

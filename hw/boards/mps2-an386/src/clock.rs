@@ -11,13 +11,16 @@ use core::task::Poll;
 use critical_section::Mutex;
 use risiti_terminal::hardware;
 
-use crate::registers::timer;
+use crate::registers::{pace, timer};
 
 /// The alarm is set no further ahead, so that its ticks fit 32 bits.
 const ALARM_MS_MAX: u32 = 300_000;
 
 /// What the counter showed when it was last read, and the ticks up to then.
 static COUNTED: Mutex<Cell<(u32, u64)>> = Mutex::new(Cell::new((0, 0)));
+
+/// How many times as fast as the counter time runs.
+static PACE: Mutex<Cell<u32>> = Mutex::new(Cell::new(1));
 
 /// When the alarm rings, in ticks; `u64::MAX` if it is off.
 static ALARM: Mutex<Cell<u64>> = Mutex::new(Cell::new(u64::MAX));
@@ -28,18 +31,20 @@ pub struct Clock(());
 
 impl Clock {
     pub(crate) fn start() -> Self {
+        critical_section::with(|token| PACE.borrow(token).set(pace()));
         timer::start();
         Self(())
     }
 }
 
-/// Ticks since the start.
-pub fn ticks() -> u64 {
+/// Ticks since the start, at the terminal's pace.
+fn ticks() -> u64 {
     critical_section::with(|token| {
         let counted = COUNTED.borrow(token);
         let (last, before) = counted.get();
         let now = timer::ticks();
-        let ticks = before + u64::from(now.wrapping_sub(last));
+        let passed = u64::from(now.wrapping_sub(last)) * u64::from(PACE.borrow(token).get());
+        let ticks = before + passed;
         counted.set((now, ticks));
         ticks
     })
@@ -57,13 +62,13 @@ pub fn alarm_rang() {
 /// Has the sleepers asked again in so many milliseconds at the latest. Each who
 /// still sleeps then asks again; so one alarm does for all.
 fn ring_in(after_ms: u32) {
-    let after = after_ms * (timer::TICKS_HZ_TIMES_64 / 500) / 128 + 1;
+    let after = after_ms * (timer::TICKS_HZ_TIMES_64 / 500) / 128;
     let at = ticks() + u64::from(after);
     critical_section::with(|token| {
         let alarm = ALARM.borrow(token);
         if at < alarm.get() {
             alarm.set(at);
-            timer::alarm(after);
+            timer::alarm(after / PACE.borrow(token).get() + 1);
         }
     });
 }

@@ -8,8 +8,8 @@
 use embedded_storage_async::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
 use risiti_terminal::hardware::Clock as _;
 
-use crate::clock::{self, Clock};
-use crate::registers::{NOR_BYTES, nor_byte, put_nor_byte};
+use crate::clock::Clock;
+use crate::registers::{NOR_BYTES, nor_byte, put_nor_byte, timer};
 
 /// An erase takes this long for each 64 bytes: 40 ms a page.
 const ERASE_64_BYTES_US: u32 = 625;
@@ -42,7 +42,7 @@ impl ErrorType for Nor {
 }
 
 impl ReadNorFlash for Nor {
-    const READ_SIZE: usize = 4;
+    const READ_SIZE: usize = 1;
 
     async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
         check(offset, bytes.len(), Self::READ_SIZE)?;
@@ -83,8 +83,8 @@ impl NorFlash for Nor {
             let there = nor_byte(at).ok_or(NorFlashErrorKind::OutOfBounds)?;
             put_nor_byte(at, there & byte);
             // A tick, 10 µs: what a chip takes for the first byte of a program.
-            let since = clock::ticks();
-            while clock::ticks() == since {}
+            let since = timer::ticks();
+            while timer::ticks() == since {}
         }
         Ok(())
     }

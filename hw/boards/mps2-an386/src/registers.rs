@@ -13,6 +13,7 @@
 //! | 0x4000_8000 | watchdog (SP805) at 25 MHz | reset |
 //! | 0x0038_0000 | settings, 512 bytes, put there by the emulator | |
 //! | 0x0038_0400 | seed, 8 bytes, put there by the emulator | |
+//! | 0x0038_0408 | how many times as fast the clock runs, likewise; 0 is once | |
 //! | 0x2100_0000 | 16 MB that outlive the emulator: the NOR flash | |
 #![allow(unsafe_code)]
 
@@ -29,6 +30,7 @@ pub const NOR_BYTES: usize = 8 * 1024 * 1024;
 
 const SETTINGS: usize = 0x0038_0000;
 const SEED: usize = 0x0038_0400;
+const PACE: usize = 0x0038_0408;
 const NOR: usize = 0x2100_0000;
 
 /// A UART of the board.
@@ -180,6 +182,12 @@ pub fn settings() -> &'static [u8; 512] {
 /// What the emulator put there: a number that differs from start to start.
 pub fn seed() -> u64 {
     u64::from(read(SEED)) | u64::from(read(SEED + 4)) << 32
+}
+
+/// What the emulator put there: how many times as fast as the counter time runs
+/// for the terminal, so that its waits for radios and printers cost a test less.
+pub fn pace() -> u32 {
+    read(PACE).clamp(1, 1000)
 }
 
 /// The byte of the NOR flash at this offset, if it has one there.

@@ -157,20 +157,25 @@ impl ErrorType for Nor {
 }
 
 impl ReadNorFlash for Nor {
-    const READ_SIZE: usize = 4;
+    const READ_SIZE: usize = 1;
 
     async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
-        aligned(offset, bytes.len(), Self::READ_SIZE)?;
         let mut chip = CHIP.lock().await;
         let chip = chip.as_mut().ok_or(NorFlashErrorKind::Other)?.wake();
         USED.signal(());
         let mut piece = Piece([0; PIECE_BYTES]);
-        let mut at = offset;
-        for part in bytes.chunks_mut(PIECE_BYTES) {
-            let words = &mut piece.0[..part.len()];
-            chip.read(at, words).await.map_err(out_of_bounds)?;
-            part.copy_from_slice(words);
-            at += PIECE_BYTES as u32;
+        let (mut at, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            // The bus reads whole words from whole addresses.
+            let skip = at as usize % 4;
+            let count = rest.len().min(PIECE_BYTES - skip);
+            let words = (skip + count).next_multiple_of(4);
+            chip.read(at - skip as u32, &mut piece.0[..words])
+                .await
+                .map_err(out_of_bounds)?;
+            let (part, after) = rest.split_at_mut(count);
+            part.copy_from_slice(&piece.0[skip..skip + count]);
+            (at, rest) = (at + count as u32, after);
         }
         Ok(())
     }

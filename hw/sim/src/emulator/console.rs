@@ -1,24 +1,11 @@
-//! The console's line: keys to the board, screens from it, as
-//! `hw/boards/mps2-an386/src/console.rs` has them.
+//! Screens from the console's line, as `hw/boards/mps2-an386/src/console.rs` has
+//! them. Keys are [`console_byte`](crate::operator::console_byte).
 
-use risiti_terminal::hardware::{Key, Screen};
+use risiti_terminal::hardware::Screen;
 use risiti_terminal::limits::{SCREEN_COLUMNS, SCREEN_ROWS};
 
 /// A screen begins with a form feed.
 const BEGIN: u8 = 0x0C;
-
-/// The byte that presses this key.
-#[must_use]
-pub fn key_byte(key: Key) -> u8 {
-    match key {
-        Key::Digit(digit) => b'0' + digit % 10,
-        Key::Enter => b'\r',
-        Key::Delete => 0x7F,
-        Key::Cancel => b'c',
-        Key::Print => b'p',
-        Key::Fetch => b'f',
-    }
-}
 
 /// Puts screens together from the bytes of the line.
 #[derive(Debug)]
@@ -60,14 +47,6 @@ impl ScreenReader {
     }
 }
 
-/// The screen as lines of text, without blanks at their ends.
-#[must_use]
-pub fn lines(screen: &Screen) -> [String; SCREEN_ROWS] {
-    screen
-        .0
-        .map(|row| String::from_utf8_lossy(&row).trim_end().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -88,6 +67,5 @@ mod tests {
         let mut reader = ScreenReader::default();
         let screens: Vec<Screen> = sent.into_iter().filter_map(|b| reader.take(b)).collect();
         assert_eq!(screens, [Screen([row; SCREEN_ROWS])]);
-        assert_eq!(lines(&screens[0])[3], "SAVED");
     }
 }

@@ -17,14 +17,15 @@ const START: Duration = Duration::from_secs(30);
 /// The emulated board's memory at 0x2100_0000, which is the file.
 const FLASH_BYTES: usize = 16 * 1024 * 1024;
 
-/// Where the board looks for its settings and its seed.
+/// Where the board looks for its settings, its seed and its pace.
 const SETTINGS_AT: &str = "0x380000";
 const SEED_AT: &str = "0x380400";
+const PACE_AT: &str = "0x380408";
 
 /// Where the board's RAM begins, and how much of it a terminal may use
 /// (`hw/boards/mps2-an386/memory.x`).
 pub(super) const RAM_AT: u32 = 0x2000_0000;
-pub(super) const RAM_BYTES: u32 = 16 * 1024;
+pub(super) const RAM_BYTES: u32 = 64 * 1024;
 
 /// What a machine is made of.
 #[derive(Debug, Clone)]
@@ -35,6 +36,9 @@ pub struct MachineSpec {
     pub flash: PathBuf,
     /// The encoded settings.
     pub settings: PathBuf,
+    /// How many times as fast time runs for the terminal; the modem's and the
+    /// printer's clock must run as fast.
+    pub pace: u32,
 }
 
 /// The lines to a machine.
@@ -171,7 +175,12 @@ fn spawn(spec: &MachineSpec, dir: &Path, seed: u64) -> io::Result<Child> {
             spec.settings.display()
         ))
         .arg("-device")
-        .arg(format!("loader,addr={SEED_AT},data={seed:#x},data-len=8"));
+        .arg(format!("loader,addr={SEED_AT},data={seed:#x},data-len=8"))
+        .arg("-device")
+        .arg(format!(
+            "loader,addr={PACE_AT},data={:#x},data-len=4",
+            spec.pace
+        ));
     for name in ["console", "modem", "printer", "control"] {
         let path = dir.join(name);
         command

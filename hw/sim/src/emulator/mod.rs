@@ -7,15 +7,17 @@
 //!
 //! | line | of the board | here |
 //! | --- | --- | --- |
-//! | console | keypad and display | [`console`] |
-//! | modem | UART1 | a simulated modem |
-//! | printer | UART2 | a simulated printer |
-//! | control | battery gauge, the modem's key, word of a panic | [`control`] |
+//! | console | keypad and display | [`World`] |
+//! | modem | UART1 | [`modem`](crate::modem) |
+//! | printer | UART2 | [`printer`](crate::printer) |
+//! | control | battery gauge, the modem's key, word of a panic | [`World`] |
 
-pub mod console;
-pub mod control;
+mod console;
+mod control;
 mod footprint;
 mod machine;
+mod world;
 
 pub use footprint::Footprint;
 pub use machine::{Lines, Machine, MachineSpec, blank_flash};
+pub use world::{Wiring, World};

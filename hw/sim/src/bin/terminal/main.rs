@@ -2,6 +2,7 @@
 //!
 //! `make terminal`, `make size` and `make flash` run it.
 
+mod run;
 mod settings;
 mod size;
 
@@ -18,6 +19,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs an image in QEMU: keys from here, display and papers to here
+    Run(run::Arguments),
     /// Writes the settings of a terminal into a file, as its flash holds them
     Settings(settings::Arguments),
     /// Says what images take: flash, RAM, stack
@@ -26,6 +29,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
         Command::Settings(arguments) => settings::run(&arguments),
         Command::Size(arguments) => size::run(&arguments),
     };

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use risiti_terminal::limits::SETTINGS_BYTES_MAX;
@@ -10,7 +10,7 @@ use risiti_terminal::settings::{Settings, SettingsError};
 
 /// Who a terminal is, and where its gateway.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub struct Settled {
     /// The terminal's id
     #[arg(long)]
     id: String,
@@ -38,51 +38,65 @@ pub struct Arguments {
     /// No radio below this voltage of the battery, in millivolts
     #[arg(long)]
     battery_mv_min: Option<u16>,
+}
+
+/// Settings, and where to.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    settled: Settled,
     /// The file to write
     #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
+    out: PathBuf,
 }
 
 /// Writes the file.
 pub fn run(arguments: &Arguments) -> io::Result<()> {
-    let token = match &arguments.token_file {
-        Some(path) => fs::read(path).map_err(|e| named(path, e))?,
-        None => Vec::new(),
-    };
-    let (host, port) = arguments
-        .gateway
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
-        .ok_or_else(|| refused(&format!("{} is no HOST:PORT", arguments.gateway)))?;
-    let mut settings = Settings {
-        id: &arguments.id,
-        host,
-        port,
-        token: token.trim_ascii_end(),
-        apn: &arguments.apn,
-        apn_user: &arguments.apn_user,
-        apn_password: &arguments.apn_password,
-        currency: arguments.currency,
-        title: &arguments.title,
-        ..Settings::default()
-    };
-    if let Some(millivolts) = arguments.battery_mv_min {
-        settings.battery_mv_min = millivolts;
+    arguments.settled.write(&arguments.out)
+}
+
+impl Settled {
+    /// Writes them into this file.
+    pub fn write(&self, out: &Path) -> io::Result<()> {
+        let token = match &self.token_file {
+            Some(path) => fs::read(path).map_err(|e| named(path, e))?,
+            None => Vec::new(),
+        };
+        let (host, port) = self
+            .gateway
+            .rsplit_once(':')
+            .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+            .ok_or_else(|| refused(&format!("{} is no HOST:PORT", self.gateway)))?;
+        let mut settings = Settings {
+            id: &self.id,
+            host,
+            port,
+            token: token.trim_ascii_end(),
+            apn: &self.apn,
+            apn_user: &self.apn_user,
+            apn_password: &self.apn_password,
+            currency: self.currency,
+            title: &self.title,
+            ..Settings::default()
+        };
+        if let Some(millivolts) = self.battery_mv_min {
+            settings.battery_mv_min = millivolts;
+        }
+        let mut bytes = [0; SETTINGS_BYTES_MAX];
+        let len = settings.encode(&mut bytes).map_err(|error| match error {
+            SettingsError::Invalid(setting) => refused(&format!(
+                "{setting:?} is too long, or holds what it may not"
+            )),
+            error => refused(&format!("{error:?}")),
+        })?;
+        fs::write(out, &bytes[..len]).map_err(|e| named(out, e))
     }
-    let mut bytes = [0; SETTINGS_BYTES_MAX];
-    let len = settings.encode(&mut bytes).map_err(|error| match error {
-        SettingsError::Invalid(setting) => refused(&format!(
-            "{setting:?} is too long, or holds what it may not"
-        )),
-        error => refused(&format!("{error:?}")),
-    })?;
-    fs::write(&arguments.out, &bytes[..len]).map_err(|e| named(&arguments.out, e))
 }
 
 fn refused(why: &str) -> io::Error {
     io::Error::other(format!("settings refused: {why}"))
 }
 
-fn named(path: &std::path::Path, error: io::Error) -> io::Error {
+fn named(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
