@@ -119,11 +119,11 @@ fn a_payment_goes_from_key_to_saved() {
     assert_eq!(desk.keys("345678"), []);
     desk.shows("ACCOUNT\n0712 3456 78_\n\nENTER=ON C=STOP");
     assert_eq!(desk.keys("."), []);
-    desk.shows("AMOUNT\nKES 0.00\n\nENTER=ON");
+    desk.shows("AMOUNT\nKES 0.00\n\nENTER=ON C=STOP");
     assert_eq!(desk.keys("150000"), []);
-    desk.shows("AMOUNT\nKES 1500.00\n\nENTER=ON");
+    desk.shows("AMOUNT\nKES 1500.00\n\nENTER=ON C=STOP");
     assert_eq!(desk.keys("."), []);
-    desk.shows("PAY?\nKES 1500.00\n0712345678\nENTER=YES C=NO");
+    desk.shows("PAY?   ENTER=YES\nKES 1500.00\n0712 3456 78");
     let draft = draft("0712345678", 150_000);
     assert_eq!(desk.keys("."), [Effect::Save(draft)]);
     desk.shows("SAVING");
@@ -165,9 +165,9 @@ fn the_longest_account_and_amount_are_shown_whole() {
     desk.keys("1234567890123456789");
     desk.shows("ACCOUNT\n1234 5678 9012\n3456 78_\nENTER=ON C=STOP");
     desk.keys(".42949672950");
-    desk.shows("AMOUNT\nKES 42949672.95\n\nENTER=ON");
+    desk.shows("AMOUNT\nKES 42949672.95\n\nENTER=ON C=STOP");
     desk.keys(".");
-    desk.shows("PAY?\nKES 42949672.95\n1234567890123456\n78   ENTER=YES");
+    desk.shows("PAY?   ENTER=YES\nKES 42949672.95\n1234 5678 9012\n3456 78");
     assert_eq!(
         desk.keys("."),
         [Effect::Save(draft("123456789012345678", u32::MAX))]
@@ -178,10 +178,10 @@ fn the_longest_account_and_amount_are_shown_whole() {
 fn decimals_are_those_of_the_currency() {
     let mut desk = Desk::with_currency(800);
     desk.keys("1.1500");
-    desk.shows("AMOUNT\nUGX 1500\n\nENTER=ON");
+    desk.shows("AMOUNT\nUGX 1500\n\nENTER=ON C=STOP");
     let mut desk = Desk::with_currency(788);
     desk.keys("1.1500");
-    desk.shows("AMOUNT\nTND 1.500\n\nENTER=ON");
+    desk.shows("AMOUNT\nTND 1.500\n\nENTER=ON C=STOP");
 }
 
 #[test]
@@ -190,11 +190,11 @@ fn what_was_typed_can_be_taken_back() {
     desk.keys("123<");
     desk.shows("ACCOUNT\n12_\n\nENTER=ON C=STOP");
     desk.keys(".55<");
-    desk.shows("AMOUNT\nKES 0.05\n\nENTER=ON");
+    desk.shows("AMOUNT\nKES 0.05\n\nENTER=ON C=STOP");
     desk.keys("<<");
     desk.shows("ACCOUNT\n12_\n\nENTER=ON C=STOP");
     desk.keys(".9.<");
-    desk.shows("AMOUNT\nKES 0.09\n\nENTER=ON");
+    desk.shows("AMOUNT\nKES 0.09\n\nENTER=ON C=STOP");
     desk.keys("<<<<<");
     desk.shows("--:--\nACCOUNT?");
     desk.keys("1.5.c");
@@ -207,7 +207,7 @@ fn nothing_is_paid_without_account_or_amount() {
     desk.keys("1<.");
     desk.shows("ACCOUNT\n_\n\nENTER=ON C=STOP");
     desk.keys("1.00.");
-    desk.shows("AMOUNT\nKES 0.00\n\nENTER=ON");
+    desk.shows("AMOUNT\nKES 0.00\n\nENTER=ON C=STOP");
     assert_eq!(desk.keys("...."), []);
 }
 
@@ -217,7 +217,7 @@ fn a_doubled_key_confirms_nothing() {
     desk.keys("1.100.");
     // The screen with the whole payment came up with the key before.
     assert_eq!(desk.app.key(Key::Enter, desk.now_ms + READ_MS - 1), None);
-    desk.shows("PAY?\nKES 1.00\n1\nENTER=YES C=NO");
+    desk.shows("PAY?   ENTER=YES\nKES 1.00\n1");
     assert_eq!(desk.keys("."), [Effect::Save(draft("1", 100))]);
     // Nor does it save twice.
     assert_eq!(desk.keys("...."), []);
@@ -548,7 +548,7 @@ fn storage_that_fails_under_a_print_is_told_and_tried_again() {
 fn confirmed(screen: &str) -> Option<(String, String)> {
     let mut rows = screen.lines().map(str::trim_end);
     let digits = |row: &str| -> String { row.chars().filter(char::is_ascii_digit).collect() };
-    (rows.next() == Some("PAY?")).then(|| {
+    (rows.next() == Some("PAY?   ENTER=YES")).then(|| {
         let amount = digits(rows.next().unwrap_or_default());
         let account: String = rows.map(digits).collect();
         (account, amount.trim_start_matches('0').to_owned())

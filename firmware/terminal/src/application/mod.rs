@@ -35,8 +35,11 @@ use crate::limits::{
 };
 use crate::printing::PrinterError;
 
+/// A time that does not come.
+const NEVER: u64 = u64::MAX;
+
 /// What is on display, besides receipts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Page {
     Idle,
     Account,
@@ -48,7 +51,7 @@ enum Page {
 }
 
 /// What is told for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Notice {
     Stopped,
     Full,
@@ -60,7 +63,7 @@ enum Notice {
 }
 
 /// Where the receipts are on their way to paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Printing {
     Free,
     /// Asked for, not answered yet; `last` if it is the last one again.
@@ -75,14 +78,14 @@ enum Printing {
 }
 
 /// What stands between a receipt and its paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Fault {
     Printer(PrinterError),
     Storage,
 }
 
 /// A receipt of which nobody here knows whether it is on paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 struct Question {
     ordinal: u32,
     sequence: u32,
@@ -104,8 +107,8 @@ pub struct Application {
     dark: bool,
     /// When the display goes dark.
     dark_at_ms: u64,
-    /// When the clock on it changes, if there is one.
-    minute_at_ms: Option<u64>,
+    /// When the clock on it changes.
+    minute_at_ms: u64,
 
     levels: Levels,
     printing: Printing,
@@ -139,7 +142,7 @@ impl Application {
             amount_minor: 0,
             dark: false,
             dark_at_ms: now_ms + DARK_MS,
-            minute_at_ms: None,
+            minute_at_ms: NEVER,
             levels: Levels::default(),
             printing: Printing::Free,
             current: None,
@@ -330,14 +333,14 @@ impl Application {
                 self.light(now_ms);
             }
             Fact::Printed(receipt) => {
-                let last = self.printing == Printing::Busy { last: true };
+                let last = matches!(self.printing, Printing::Busy { last: true });
                 self.print_ended(!last, now_ms);
                 self.retry_ms = PRINT_RETRY_MS;
                 self.tell(Notice::Printed(receipt), now_ms);
             }
             Fact::Settled => self.print_ended(true, now_ms),
             Fact::NothingToPrint => {
-                if self.printing == (Printing::Busy { last: true }) {
+                if matches!(self.printing, Printing::Busy { last: true }) {
                     self.tell(Notice::NoReceipt, now_ms);
                 } else {
                     // Until the store says otherwise.
@@ -362,27 +365,25 @@ impl Application {
 
     /// The time of [`due`](Self::due) has come.
     pub fn tick(&mut self, now_ms: u64) -> Option<Effect> {
-        if self.page_until_ms().is_some_and(|at_ms| now_ms >= at_ms) {
+        if now_ms >= self.page_until_ms() {
             let next = match self.page {
                 Page::Account | Page::Amount | Page::Confirm => Page::Notice(Notice::Stopped),
                 _ => Page::Idle,
             };
             self.show(next, now_ms);
         }
-        if let Some(question) = &mut self.question
-            && question
-                .postponed_to_ms
-                .is_some_and(|at_ms| now_ms >= at_ms)
-        {
-            question.postponed_to_ms = None;
-            if self.page == Page::Idle {
+        if now_ms >= self.asked_at_ms() {
+            if let Some(question) = &mut self.question {
+                question.postponed_to_ms = None;
+            }
+            if matches!(self.page, Page::Idle) {
                 self.page_since_ms = now_ms;
             }
         }
-        if self.page == Page::Idle && now_ms >= self.dark_at_ms {
+        if matches!(self.page, Page::Idle) && now_ms >= self.dark_at_ms {
             self.dark = true;
         }
-        if self.minute_at_ms.is_some_and(|at_ms| now_ms >= at_ms) {
+        if now_ms >= self.minute_at_ms {
             self.see_minute(now_ms);
         }
         self.next_print(now_ms)
@@ -392,50 +393,50 @@ impl Application {
     /// before; in the past if at once. The screen may have changed by then.
     #[must_use]
     pub fn due(&self) -> Option<u64> {
-        let dark_at_ms = (self.page == Page::Idle && !self.dark).then_some(self.dark_at_ms);
-        let asked_at_ms = self.question.and_then(|question| question.postponed_to_ms);
-        // The clock on the idle screen.
-        let minute_at_ms = (self.page == Page::Idle && !self.dark)
-            .then_some(self.minute_at_ms)
-            .flatten();
-        [
-            self.page_until_ms(),
-            dark_at_ms,
-            minute_at_ms,
-            asked_at_ms,
-            self.print_at_ms(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let lit_ms = if matches!(self.page, Page::Idle) && !self.dark {
+            self.dark_at_ms.min(self.minute_at_ms)
+        } else {
+            NEVER
+        };
+        let due_ms = self
+            .page_until_ms()
+            .min(lit_ms)
+            .min(self.asked_at_ms())
+            .min(self.print_at_ms());
+        (due_ms < NEVER).then_some(due_ms)
     }
 
     /// When the page goes away by itself.
-    fn page_until_ms(&self) -> Option<u64> {
+    fn page_until_ms(&self) -> u64 {
         match self.page {
-            Page::Idle | Page::Saving => None,
+            Page::Idle | Page::Saving => NEVER,
             // From the last key on.
-            Page::Account | Page::Amount | Page::Confirm => {
-                Some(self.dark_at_ms - DARK_MS + ENTRY_MS)
-            }
-            Page::Saved { .. } | Page::Notice(_) => Some(self.page_since_ms + NOTICE_MS),
+            Page::Account | Page::Amount | Page::Confirm => self.dark_at_ms - DARK_MS + ENTRY_MS,
+            Page::Saved { .. } | Page::Notice(_) => self.page_since_ms + NOTICE_MS,
         }
     }
 
+    /// When the question that was put off is asked again.
+    fn asked_at_ms(&self) -> u64 {
+        self.question
+            .and_then(|question| question.postponed_to_ms)
+            .unwrap_or(NEVER)
+    }
+
     /// When the next receipt is to be printed.
-    fn print_at_ms(&self) -> Option<u64> {
+    fn print_at_ms(&self) -> u64 {
         if self.levels.to_print == 0 || self.question.is_some() || self.battery_low {
-            return None;
+            return NEVER;
         }
         match self.printing {
-            Printing::Free => Some(0),
-            Printing::Stopped { retry_at_ms, .. } => Some(retry_at_ms),
-            Printing::Busy { .. } => None,
+            Printing::Free => 0,
+            Printing::Stopped { retry_at_ms, .. } => retry_at_ms,
+            Printing::Busy { .. } => NEVER,
         }
     }
 
     fn next_print(&mut self, now_ms: u64) -> Option<Effect> {
-        if now_ms < self.print_at_ms()? {
+        if now_ms < self.print_at_ms() {
             return None;
         }
         self.printing = Printing::Busy { last: false };
@@ -452,8 +453,8 @@ impl Application {
 
     fn print_failed(&mut self, fault: Fault, now_ms: u64) {
         // Told once, and to whom has asked; then the idle screen says it.
-        let news =
-            self.retry_ms == PRINT_RETRY_MS || self.printing == Printing::Busy { last: true };
+        let news = self.retry_ms == PRINT_RETRY_MS
+            || matches!(self.printing, Printing::Busy { last: true });
         let retry_at_ms = now_ms + self.retry_ms;
         self.job_over(Printing::Stopped { fault, retry_at_ms }, now_ms);
         self.retry_ms = (self.retry_ms * 2).min(PRINT_RETRY_MS_MAX);
@@ -465,7 +466,7 @@ impl Application {
     fn job_over(&mut self, printing: Printing, now_ms: u64) {
         self.printing = printing;
         self.current = None;
-        if self.page == Page::Idle {
+        if matches!(self.page, Page::Idle) {
             // A question may come up that stood back for the job.
             self.page_since_ms = now_ms;
         }
@@ -473,7 +474,7 @@ impl Application {
 
     /// The store has answered.
     fn stored(&mut self, page: Page, now_ms: u64) {
-        if self.page == Page::Saving {
+        if matches!(self.page, Page::Saving) {
             self.light(now_ms);
             self.show(page, now_ms);
         }
@@ -499,8 +500,11 @@ impl Application {
 
     fn see_minute(&mut self, now_ms: u64) {
         let time_s = self.time_s(now_ms);
-        let left_s = 60 - time_s % 60;
-        self.minute_at_ms = (time_s > 0).then_some(now_ms + u64::from(left_s) * 1_000);
+        self.minute_at_ms = if time_s > 0 {
+            now_ms + u64::from(60 - time_s % 60) * 1_000
+        } else {
+            NEVER
+        };
     }
 
     /// Whether what is shown has been there long enough to be read.
@@ -512,7 +516,7 @@ impl Application {
     fn question(&self) -> Option<&Question> {
         let free = !matches!(self.printing, Printing::Busy { .. });
         self.question.as_ref().filter(|question| {
-            free && self.page == Page::Idle && question.postponed_to_ms.is_none()
+            free && matches!(self.page, Page::Idle) && question.postponed_to_ms.is_none()
         })
     }
 

@@ -3,7 +3,7 @@
 //! Promises: every screen says what happens, and what can be done about it, in
 //! ASCII and in its first row. Never: a decision.
 
-use super::{Application, Fault, Levels, Notice, Page, Printing, Radio, RadioTrouble};
+use super::{Application, Fault, Notice, Page, Printing, Radio, RadioTrouble};
 use crate::hardware::Screen;
 use crate::limits::{BATTERY_EMPTY_MV, BATTERY_FULL_MV, SCREEN_COLUMNS, SCREEN_ROWS};
 use crate::printing::line::Line;
@@ -13,163 +13,130 @@ use crate::printing::{Date, PrinterError};
 const ACCOUNT_ROW: usize = 12;
 const GROUP: usize = 4;
 
+const BLANK: Screen = Screen([[b' '; SCREEN_COLUMNS]; SCREEN_ROWS]);
+
 impl Application {
     /// What the display is to show now.
     #[must_use]
     pub fn screen(&self, now_ms: u64) -> Screen {
-        let mut screen = Screen([[b' '; SCREEN_COLUMNS]; SCREEN_ROWS]);
         if self.dark {
-            return screen;
+            return BLANK;
         }
-        let [first, second, third, fourth] = screen.0.each_mut().map(|row| Line::new(row));
-        let rows = Rows {
-            first,
-            second,
-            third,
-            fourth,
-        };
-        match self.page {
+        let (text, number) = match self.page {
             Page::Idle => match self.question() {
-                Some(question) => rows.of(
-                    "RECEIPT OF",
-                    Some(question.sequence),
-                    ["ON PAPER?", "ENTER=YES", "PRINT=NO, AGAIN"],
+                Some(question) => (
+                    "RECEIPT OF #\nON PAPER?\nENTER=YES\nPRINT=NO, AGAIN",
+                    question.sequence,
                 ),
-                None => self.idle(rows, now_ms),
+                None => return self.idle(now_ms),
             },
-            Page::Account => self.account_page(rows),
-            Page::Amount => {
-                let mut rows = rows;
-                rows.first.text("AMOUNT");
-                rows.second.amount(self.amount_minor, self.currency);
-                rows.fourth.text("ENTER=ON");
+            Page::Account => ("ACCOUNT\n@\n&\nENTER=ON C=STOP", 0),
+            Page::Amount => ("AMOUNT\n$\n\nENTER=ON C=STOP", 0),
+            Page::Confirm => ("PAY?   ENTER=YES\n$\n@\n&", 0),
+            Page::Saving => ("SAVING", 0),
+            Page::Saved { sequence } => ("SAVED #\n$\nRECEIPT FOLLOWS", sequence),
+            Page::Notice(notice) => match notice {
+                Notice::Stopped => ("STOPPED\nNOTHING SAVED", 0),
+                Notice::Full => ("FULL\nNOT SAVED\nFETCH RECEIPTS,\nTHEN PAY AGAIN", 0),
+                Notice::NotSaved => ("NOT SAVED\nSTORAGE FAILED\nTRY AGAIN OR\nCALL SERVICE", 0),
+                Notice::NoReceipt => ("NO RECEIPT YET", 0),
+                Notice::ChargeToPrint => ("BATTERY LOW\nCHARGE IT TO\nPRINT RECEIPTS", 0),
+                Notice::Printed(receipt) if receipt.accepted => {
+                    ("PAYMENT #\nACCEPTED\nRECEIPT PRINTED", receipt.sequence)
+                }
+                Notice::Printed(receipt) => {
+                    ("PAYMENT #\nREJECTED\nRECEIPT PRINTED", receipt.sequence)
+                }
+                Notice::PrinterStopped(fault) => (fault_text(fault), self.levels.to_print),
+            },
+        };
+        self.draw(text, number)
+    }
+
+    /// A screen from its rows, parted by line feeds: `#` stands for the number,
+    /// `$` for the amount, `@` and `&` for the account.
+    fn draw(&self, text: &str, number: u32) -> Screen {
+        let mut screen = BLANK;
+        let mut rows = screen.0.iter_mut();
+        for part in text.as_bytes().split(|byte| *byte == b'\n') {
+            let Some(row) = rows.next() else {
+                break;
+            };
+            let mut row = Line::new(row);
+            for byte in part {
+                match byte {
+                    b'#' => row.number(number.into()),
+                    b'$' => row.amount(self.amount_minor, self.currency),
+                    b'@' => self.account_row(&mut row, 0),
+                    b'&' => self.account_row(&mut row, ACCOUNT_ROW),
+                    _ => row.byte(*byte),
+                };
             }
-            Page::Confirm => {
-                let mut rows = rows;
-                rows.first.text("PAY?");
-                rows.second.amount(self.amount_minor, self.currency);
-                // 18 digits fill a row and two more: no groups here.
-                let (row, rest) = split(self.account.bytes(), SCREEN_COLUMNS);
-                rows.third.bytes(row);
-                rows.fourth.bytes(rest);
-                rows.fourth.text(if rest.is_empty() {
-                    "ENTER=YES C=NO"
-                } else {
-                    "   ENTER=YES"
-                });
-            }
-            Page::Saving => rows.of("SAVING", None, ["", "", ""]),
-            Page::Saved { sequence } => {
-                let mut rows = rows;
-                rows.second.amount(self.amount_minor, self.currency);
-                rows.of("SAVED", Some(sequence), ["", "RECEIPT FOLLOWS", ""]);
-            }
-            Page::Notice(notice) => self.notice(rows, notice),
         }
         screen
     }
 
-    fn account_page(&self, mut rows: Rows<'_>) {
-        rows.first.text("ACCOUNT");
-        let (row, rest) = split(self.account.bytes(), ACCOUNT_ROW);
-        grouped(&mut rows.second, row);
-        grouped(&mut rows.third, rest);
-        if rest.is_empty() && row.len() < ACCOUNT_ROW {
-            rows.second.byte(b'_');
+    /// The account's digits from this one on, with a cursor while they are typed.
+    fn account_row<'a, 'b>(&self, row: &'b mut Line<'a>, first: usize) -> &'b mut Line<'a> {
+        let digits = self.account.bytes();
+        for (place, digit) in digits.iter().enumerate().skip(first).take(ACCOUNT_ROW) {
+            if place > first && place % GROUP == 0 {
+                row.byte(b' ');
+            }
+            row.byte(*digit);
+        }
+        let here = (first..first + ACCOUNT_ROW).contains(&digits.len());
+        if here && matches!(self.page, Page::Account) {
+            row.byte(b'_');
+        }
+        row
+    }
+
+    fn idle(&self, now_ms: u64) -> Screen {
+        let alarm = if self.is_full() {
+            "FULL: KEY FETCH"
+        } else if self.levels.damaged {
+            "STORAGE DAMAGED"
+        } else if self.battery_low {
+            "BATTERY LOW"
+        } else if self.levels.waiting > 0 {
+            "WAITING #"
         } else {
-            rows.third.byte(b'_');
-        }
-        rows.fourth.text("ENTER=ON C=STOP");
-    }
+            ""
+        };
+        let mut screen = self.draw(alarm, self.levels.waiting);
+        let [status, prompt, alarm, activity] = &mut screen.0;
+        core::mem::swap(status, alarm);
+        self.status_row(&mut Line::new(status), now_ms);
 
-    fn notice(&self, rows: Rows<'_>, notice: Notice) {
-        match notice {
-            Notice::Stopped => rows.of("STOPPED", None, ["NOTHING SAVED", "", ""]),
-            Notice::Full => rows.of(
-                "FULL",
-                None,
-                ["NOT SAVED", "FETCH RECEIPTS,", "THEN PAY AGAIN"],
-            ),
-            Notice::NotSaved => rows.of(
-                "NOT SAVED",
-                None,
-                ["STORAGE FAILED", "TRY AGAIN OR", "CALL SERVICE"],
-            ),
-            Notice::NoReceipt => rows.of("NO RECEIPT YET", None, ["", "", ""]),
-            Notice::ChargeToPrint => {
-                rows.of("BATTERY LOW", None, ["CHARGE IT TO", "PRINT RECEIPTS", ""])
-            }
-            Notice::Printed(receipt) => rows.of(
-                "PAYMENT",
-                Some(receipt.sequence),
-                [verdict(receipt.accepted), "RECEIPT PRINTED", ""],
-            ),
-            Notice::PrinterStopped(fault) => {
-                let [what, to_do, then] = match fault {
-                    Fault::Printer(PrinterError::NoPaper) => {
-                        ["NO PAPER", "PUT PAPER IN,", "THEN KEY PRINT"]
-                    }
-                    Fault::Printer(PrinterError::Open) => {
-                        ["PRINTER OPEN", "CLOSE IT,", "THEN KEY PRINT"]
-                    }
-                    Fault::Printer(PrinterError::Silent) => {
-                        ["PRINTER SILENT", "SWITCH IT ON,", "THEN KEY PRINT"]
-                    }
-                    Fault::Printer(PrinterError::Fault) => {
-                        ["PRINTER FAULT", "LOOK AT IT,", "THEN KEY PRINT"]
-                    }
-                    Fault::Storage => ["STORAGE FAILED", "CALL SERVICE", ""],
-                };
-                let mut rows = rows;
-                to_print(&mut rows.second, &self.levels);
-                rows.of(what, None, ["", to_do, then]);
-            }
-        }
-    }
-
-    fn idle(&self, mut rows: Rows<'_>, now_ms: u64) {
-        self.status_row(&mut rows.first, now_ms);
-        rows.second.text("ACCOUNT?");
+        let mut prompt = Line::new(prompt);
+        let start = prompt.text("ACCOUNT?").len();
         if self.levels.last_sequence > 0 {
-            let start = rows.second.len();
-            rows.second
+            prompt
                 .byte(b'#')
                 .number(self.levels.last_sequence.into())
                 .push_right(start);
         }
-        if self.is_full() {
-            rows.third.text("FULL: KEY FETCH");
-        } else if self.levels.damaged {
-            rows.third.text("STORAGE DAMAGED");
-        } else if self.battery_low {
-            rows.third.text("BATTERY LOW");
-        } else if self.levels.waiting > 0 {
-            rows.third
-                .text("WAITING ")
-                .number(self.levels.waiting.into());
-        }
+
+        let mut activity = Line::new(activity);
         match (self.printing, self.current) {
             (Printing::Busy { .. }, Some(receipt)) => {
-                rows.fourth
-                    .text("PRINTING ")
-                    .number(receipt.sequence.into());
+                activity.text("PRINTING ").number(receipt.sequence.into());
             }
             (Printing::Stopped { fault, .. }, _) if self.levels.to_print > 0 => {
-                rows.fourth.text(match fault {
-                    Fault::Printer(PrinterError::NoPaper) => "NO PAPER",
-                    Fault::Printer(PrinterError::Open) => "PRINTER OPEN",
-                    Fault::Printer(PrinterError::Silent) => "PRINTER SILENT",
-                    Fault::Printer(PrinterError::Fault) => "PRINTER FAULT",
-                    Fault::Storage => "STORAGE FAILED",
-                });
-            }
-            _ if self.asked => {
-                rows.fourth.text("FETCHING");
+                let text = fault_text(fault).as_bytes();
+                let title = text.split(|byte| *byte == b'\n').next();
+                activity.bytes(title.unwrap_or_default());
             }
             _ => {
-                rows.fourth.text(radio(self.radio));
+                activity.text(if self.asked {
+                    "FETCHING"
+                } else {
+                    radio_text(self.radio)
+                });
             }
         }
+        screen
     }
 
     /// `12:34 |||.   84%`
@@ -193,51 +160,24 @@ impl Application {
     }
 }
 
-/// The rows of a screen.
-struct Rows<'a> {
-    first: Line<'a>,
-    second: Line<'a>,
-    third: Line<'a>,
-    fourth: Line<'a>,
-}
-
-impl Rows<'_> {
-    /// A title with a number, and three more rows, each after what it holds.
-    fn of(mut self, title: &str, number: Option<u32>, [second, third, fourth]: [&str; 3]) {
-        self.first.text(title);
-        if let Some(number) = number {
-            self.first.byte(b' ').number(number.into());
+/// What is wrong, how many receipts it holds up, and what to do.
+fn fault_text(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Printer(PrinterError::NoPaper) => {
+            "NO PAPER\n# TO PRINT\nPUT PAPER IN,\nTHEN KEY PRINT"
         }
-        self.second.text(second);
-        self.third.text(third);
-        self.fourth.text(fourth);
-    }
-}
-
-fn split(bytes: &[u8], at: usize) -> (&[u8], &[u8]) {
-    bytes.split_at_checked(at).unwrap_or((bytes, &[]))
-}
-
-fn grouped(row: &mut Line<'_>, digits: &[u8]) {
-    for (place, digit) in digits.iter().enumerate() {
-        if place > 0 && place % GROUP == 0 {
-            row.byte(b' ');
+        Fault::Printer(PrinterError::Open) => "PRINTER OPEN\n# TO PRINT\nCLOSE IT,\nTHEN KEY PRINT",
+        Fault::Printer(PrinterError::Silent) => {
+            "PRINTER SILENT\n# TO PRINT\nSWITCH IT ON,\nTHEN KEY PRINT"
         }
-        row.byte(*digit);
+        Fault::Printer(PrinterError::Fault) => {
+            "PRINTER FAULT\n# TO PRINT\nLOOK AT IT,\nTHEN KEY PRINT"
+        }
+        Fault::Storage => "STORAGE FAILED\n# TO PRINT\nCALL SERVICE",
     }
 }
 
-fn to_print(row: &mut Line<'_>, levels: &Levels) {
-    if levels.to_print > 0 {
-        row.number(levels.to_print.into()).text(" TO PRINT");
-    }
-}
-
-fn verdict(accepted: bool) -> &'static str {
-    if accepted { "ACCEPTED" } else { "REJECTED" }
-}
-
-fn radio(radio: Radio) -> &'static str {
+fn radio_text(radio: Radio) -> &'static str {
     match radio {
         Radio::Off => "",
         Radio::Searching => "SEEKING NETWORK",

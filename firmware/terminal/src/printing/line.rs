@@ -63,15 +63,18 @@ impl<'a> Line<'a> {
 
     /// Moves what was written from `start` on to the right end of the room.
     pub(crate) fn push_right(&mut self, start: usize) {
-        let blanks = self.room.len().saturating_sub(self.len);
-        if let Some(right) = self.room.get_mut(start..) {
-            // No more blanks than the room has after `start`.
-            if blanks <= right.len() {
-                right.rotate_right(blanks);
-                right.iter_mut().take(blanks).for_each(|byte| *byte = b' ');
-                self.len = self.room.len();
+        let mut to = self.room.len();
+        for from in (start..self.len).rev() {
+            to = to.saturating_sub(1);
+            let byte = self.room.get(from).copied().unwrap_or(b' ');
+            if let Some(place) = self.room.get_mut(to) {
+                *place = byte;
             }
         }
+        for place in self.room.get_mut(start..to).unwrap_or_default() {
+            *place = b' ';
+        }
+        self.len = self.room.len();
     }
 }
 

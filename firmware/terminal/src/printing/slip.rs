@@ -22,6 +22,7 @@
 //!
 //! A line is `ESC ! style`, `ESC a justification`, text, `LF`.
 
+use risiti_wire::limits::LINES_MAX;
 use risiti_wire::{Currency, Receipt, Status};
 
 use super::date::Date;
@@ -56,6 +57,51 @@ pub struct Slip<'a> {
     pub utc_offset_minutes: i16,
 }
 
+/// How a line is printed, and what stands at its left end; what stands at its
+/// right end, or in it, is [`Slip::value`]'s.
+struct Form {
+    style: u8,
+    centred: bool,
+    label: &'static str,
+}
+
+const fn centred(style: u8) -> Form {
+    Form {
+        style,
+        centred: true,
+        label: "",
+    }
+}
+
+const fn labelled(style: u8, label: &'static str) -> Form {
+    Form {
+        style,
+        centred: false,
+        label,
+    }
+}
+
+/// The lines from the title to the bank's reference.
+const FORMS: [Form; 9] = [
+    centred(BOLD | TALL),
+    centred(TALL | WIDE),
+    centred(PLAIN),
+    centred(BOLD),
+    labelled(BOLD, "AMOUNT "),
+    labelled(PLAIN, "PAYMENT "),
+    labelled(PLAIN, "RECEIPT "),
+    labelled(PLAIN, "DATE "),
+    labelled(PLAIN, "BANK "),
+];
+/// The receipt's own lines, after those.
+const LINE: Form = labelled(PLAIN, "");
+const LINE_FIRST: u8 = FORMS.len() as u8;
+/// The line after those.
+const TERMINAL: Form = labelled(PLAIN, "TERMINAL ");
+const TERMINAL_INDEX: u8 = LINE_FIRST + LINES_MAX as u8;
+/// And the end.
+const END_INDEX: u8 = TERMINAL_INDEX + 1;
+
 /// Bytes of one line with its commands.
 #[derive(Debug, Clone)]
 pub struct PaperLine {
@@ -78,107 +124,98 @@ impl PaperLine {
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
-
-    /// Makes a line of what is written into its columns.
-    fn compose(&mut self, style: u8, centred: bool, write: &dyn Fn(&mut Line<'_>)) {
-        let commands = [ESC, b'!', style, ESC, b'a', u8::from(centred)];
-        self.len = 0;
-        self.raw(&commands);
-        let columns = self.bytes.get_mut(self.len..self.len + PAPER_COLUMNS);
-        if let Some(columns) = columns {
-            let mut line = Line::new(columns);
-            write(&mut line);
-            self.len += line.len();
-        }
-        self.raw(b"\n");
-    }
-
-    fn raw(&mut self, bytes: &[u8]) {
-        if let Some(places) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
-            places.copy_from_slice(bytes);
-            self.len += bytes.len();
-        }
-    }
-
-    fn centred(&mut self, style: u8, text: &str) {
-        self.compose(style, true, &|line| {
-            line.printable(text);
-        });
-    }
-
-    /// A label at the left end, its value at the right.
-    fn labelled(&mut self, style: u8, label: &str, value: &dyn Fn(&mut Line<'_>)) {
-        self.compose(style, false, &|line| {
-            line.text(label).byte(b' ');
-            let start = line.len();
-            value(line);
-            line.push_right(start);
-        });
-    }
 }
 
 impl Slip<'_> {
     /// Lines that a paper may have.
-    pub(super) const LINES: u8 = 17;
+    pub(super) const LINES: u8 = END_INDEX + 1;
 
     /// Makes the line with this index, from 0 to [`LINES`](Self::LINES); it is
     /// empty where this receipt has nothing to say.
     pub(super) fn line(&self, index: u8, into: &mut PaperLine) {
-        let receipt = &self.receipt;
         into.len = 0;
+        if index == END_INDEX {
+            into.len = Line::new(&mut into.bytes).bytes(&FEED_AND_CUT).len();
+            return;
+        }
+        let form = match index {
+            TERMINAL_INDEX => &TERMINAL,
+            _ => FORMS.get(usize::from(index)).unwrap_or(&LINE),
+        };
+        let Some((commands, columns)) = into.bytes.split_first_chunk_mut() else {
+            return;
+        };
+        *commands = [ESC, b'!', form.style, ESC, b'a', u8::from(form.centred)];
+        let mut line = Line::new(columns.get_mut(..PAPER_COLUMNS).unwrap_or_default());
+        let start = line.text(form.label).len();
+        if !self.value(index, &mut line) {
+            return;
+        }
+        if start > 0 {
+            line.push_right(start);
+        }
+        let end = line.len();
+        if let Some(place) = columns.get_mut(end) {
+            *place = b'\n';
+            into.len = commands.len() + end + 1;
+        }
+    }
+
+    /// Writes what the line with this index says; whether there is anything.
+    fn value(&self, index: u8, line: &mut Line<'_>) -> bool {
+        let receipt = &self.receipt;
         match index {
-            0 if !self.title.is_empty() => into.centred(BOLD | TALL, self.title),
-            1 => into.centred(
-                TALL | WIDE,
-                match receipt.status {
+            0 => {
+                line.printable(self.title);
+                return !self.title.is_empty();
+            }
+            1 => {
+                line.text(match receipt.status {
                     Status::Accepted => "ACCEPTED",
                     Status::Rejected(_) => "REJECTED",
-                },
-            ),
-            2 => {
-                if let Status::Rejected(reason) = receipt.status {
-                    into.compose(PLAIN, true, &|line| {
-                        match reason.text() {
-                            Some(text) => line.text(text),
-                            None => line.text("reason ").number(reason.code().into()),
-                        };
-                    });
-                }
-            }
-            3 if self.again => into.centred(BOLD, "PRINTED AGAIN"),
-            4 if receipt.currency != Currency::NONE => {
-                into.labelled(BOLD, "AMOUNT", &|line| {
-                    // The wire's bound is that of a u32.
-                    line.amount(receipt.amount_minor as u32, receipt.currency);
                 });
             }
-            5 => into.labelled(PLAIN, "PAYMENT", &|line| {
+            2 => {
+                let Status::Rejected(reason) = receipt.status else {
+                    return false;
+                };
+                match reason.text() {
+                    Some(text) => line.text(text),
+                    None => line.text("reason ").number(reason.code().into()),
+                };
+            }
+            3 => {
+                line.text("PRINTED AGAIN");
+                return self.again;
+            }
+            4 => {
+                // The wire's bound is that of a u32.
+                line.amount(receipt.amount_minor as u32, receipt.currency);
+                return receipt.currency != Currency::NONE;
+            }
+            5 => {
                 line.number(receipt.sequence);
-            }),
-            6 => into.labelled(PLAIN, "RECEIPT", &|line| {
+            }
+            6 => {
                 line.number(receipt.number);
-            }),
-            7 => into.labelled(PLAIN, "DATE", &|line| self.date(line)),
+            }
+            7 => self.date(line),
             8 => {
-                if let Some(reference) = receipt.bank_reference {
-                    into.labelled(PLAIN, "BANK", &|line| {
-                        line.printable(reference);
-                    });
-                }
+                line.printable(receipt.bank_reference.unwrap_or_default());
+                return receipt.bank_reference.is_some();
             }
-            9..=14 => {
-                if let Some(text) = receipt.lines.iter().nth(usize::from(index - 9)) {
-                    into.compose(PLAIN, false, &|line| {
-                        line.printable(text);
-                    });
-                }
-            }
-            15 => into.labelled(PLAIN, "TERMINAL", &|line| {
+            TERMINAL_INDEX => {
                 line.text(self.terminal);
-            }),
-            16 => into.raw(&FEED_AND_CUT),
-            _ => {}
+            }
+            _ => {
+                let at = usize::from(index.saturating_sub(LINE_FIRST));
+                let Some(text) = receipt.lines.iter().nth(at) else {
+                    return false;
+                };
+                line.printable(text);
+            }
         }
+        true
     }
 
     fn date(&self, line: &mut Line<'_>) {
