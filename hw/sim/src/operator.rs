@@ -105,6 +105,8 @@ pub struct Operator {
     seen: String,
     /// What to press once the payment is saved.
     afterwards: Vec<Key>,
+    /// The printer was put right, and has not been told.
+    fixed: bool,
     last_number: u64,
     saved: Vec<Saved>,
 }
@@ -124,6 +126,7 @@ impl Operator {
             plan: None,
             seen: String::new(),
             afterwards: Vec::new(),
+            fixed: false,
             last_number: 0,
             saved: Vec::new(),
         }
@@ -247,19 +250,27 @@ impl Operator {
             _ if title.starts_with("PAY?") => {
                 self.confirm(&digits(&[row(1)]), &digits(&[row(2), row(3)]))
             }
-            "NO PAPER" => Act::PutRoll,
-            "PRINTER OPEN" => Act::ClosePrinter,
+            "NO PAPER" | "PRINTER OPEN" => self.fix(title),
             "FULL" => Act::Press(Key::Fetch),
             "SAVING" => Act::LookAt {
                 at_ms: now_ms + 1_000,
             },
             _ if screen.is_empty() || is_idle(&screen) => match row(3) {
-                "NO PAPER" => Act::PutRoll,
-                "PRINTER OPEN" => Act::ClosePrinter,
+                trouble @ ("NO PAPER" | "PRINTER OPEN") => self.fix(trouble),
                 _ => self.begin(&screen, now_ms),
             },
             // A notice: read, and gone.
             _ => Act::Press(Key::Cancel),
+        }
+    }
+
+    /// Puts the printer right, then says so by its key.
+    fn fix(&mut self, trouble: &str) -> Act {
+        self.fixed = !self.fixed;
+        match trouble {
+            _ if !self.fixed => Act::Press(Key::Print),
+            "NO PAPER" => Act::PutRoll,
+            _ => Act::ClosePrinter,
         }
     }
 
