@@ -155,16 +155,20 @@ impl<S: Read + Write, C: Clock> Printer<S, C> {
 
     async fn job(&mut self, slip: &Slip<'_>) -> Result<(), PrinterError> {
         self.forget_answers().await;
-        self.write(&BEGIN).await?;
-        let mut line = PaperLine::default();
-        for index in 0..Slip::LINES {
-            slip.line(index, &mut line);
-            self.write(line.bytes()).await?;
-        }
         let id = job_id(slip);
         let [a, b, c, d] = id;
-        self.write(&[GS, b'(', b'H', 6, 0, 48, 48, a, b, c, d, GS, b'r', 1])
-            .await?;
+        let ask = [GS, b'(', b'H', 6, 0, 48, 48, a, b, c, d, GS, b'r', 1];
+        let mut line = PaperLine::default();
+        line.set(&BEGIN);
+        // All bytes of a job leave in one place: each costs flash.
+        for next in 0..=Slip::LINES + 1 {
+            self.write(line.bytes()).await?;
+            if next < Slip::LINES {
+                slip.line(next, &mut line);
+            } else {
+                line.set(&ask);
+            }
+        }
         let end = self.end_of_job(id).await;
         if end != End::OnPaper {
             self.ready().await?;

@@ -124,6 +124,11 @@ impl PaperLine {
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
+
+    /// Makes these bytes the line; what does not fit is left out.
+    pub(super) fn set(&mut self, bytes: &[u8]) {
+        self.len = Line::new(&mut self.bytes).bytes(bytes).len();
+    }
 }
 
 impl Slip<'_> {
@@ -135,7 +140,7 @@ impl Slip<'_> {
     pub(super) fn line(&self, index: u8, into: &mut PaperLine) {
         into.len = 0;
         if index == END_INDEX {
-            into.len = Line::new(&mut into.bytes).bytes(&FEED_AND_CUT).len();
+            into.set(&FEED_AND_CUT);
             return;
         }
         let form = match index {
