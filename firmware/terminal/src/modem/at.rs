@@ -15,6 +15,8 @@ pub enum Token {
     Prompt,
     /// One byte of the data announced by [`Reader::expect_data`].
     Data(u8),
+    /// The data do not end where they should: bytes were lost on the serial line.
+    Torn,
 }
 
 /// Cuts a modem's bytes into tokens.
@@ -24,6 +26,9 @@ pub struct Reader {
     /// The line was told; the next byte begins another.
     told: bool,
     data_bytes: usize,
+    /// What is yet to come of the line end that follows data, be there `OK` or a
+    /// code behind (ITU-T V.250, 5.7.1).
+    data_end: &'static [u8],
 }
 
 impl Reader {
@@ -35,6 +40,7 @@ impl Reader {
             len: 0,
             told: false,
             data_bytes: 0,
+            data_end: &[],
         }
     }
 
@@ -42,7 +48,18 @@ impl Reader {
     pub fn push(&mut self, byte: u8) -> Option<Token> {
         if self.data_bytes > 0 {
             self.data_bytes -= 1;
+            if self.data_bytes == 0 {
+                self.data_end = b"\r\n";
+            }
             return Some(Token::Data(byte));
+        }
+        if let Some((expected, rest)) = self.data_end.split_first() {
+            self.data_end = rest;
+            if byte != *expected {
+                self.data_end = &[];
+                return Some(Token::Torn);
+            }
+            return None;
         }
         if self.told {
             self.told = false;
@@ -172,7 +189,7 @@ mod tests {
                     lines.push(String::from_utf8(reader.line().to_vec()).unwrap());
                 }
                 Some(Token::Prompt) => lines.push(">".into()),
-                Some(Token::Data(_)) => panic!("data"),
+                Some(Token::Data(_) | Token::Torn) => panic!("data"),
                 None => {}
             }
         }
@@ -206,7 +223,7 @@ mod tests {
     fn data_pass_as_they_are() {
         let mut reader = Reader::new();
         reader.expect_data(4);
-        let told: Vec<_> = b"\r\n>\0OK\r\n"
+        let told: Vec<_> = b"\r\n>\0\r\nOK\r\n"
             .iter()
             .filter_map(|byte| reader.push(*byte))
             .collect();
@@ -214,6 +231,17 @@ mod tests {
         assert_eq!(told[..4], data);
         assert_eq!(told[4..], [Token::Line]);
         assert_eq!(reader.line(), b"OK");
+    }
+
+    #[test]
+    fn data_with_a_byte_missing_are_torn() {
+        for lost in 1..4 {
+            let mut reader = Reader::new();
+            reader.expect_data(4);
+            let said = &b"data\r\nOK\r\n"[lost..];
+            let told: Vec<_> = said.iter().filter_map(|byte| reader.push(*byte)).collect();
+            assert!(told.contains(&Token::Torn), "{lost} lost");
+        }
     }
 
     #[test]

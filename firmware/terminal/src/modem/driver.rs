@@ -48,8 +48,12 @@ pub enum Fetch {
     None,
     /// So many bytes of the command are written.
     Asking(usize),
-    /// The answer is due at this time.
-    Answer(u64),
+    /// The answer is due at this time; whether the line in front of the bytes has
+    /// come.
+    Answer {
+        until_ms: u64,
+        announced: bool,
+    },
 }
 
 /// The driver of a modem on a serial line, with its power key.
@@ -66,6 +70,9 @@ pub struct Driver<F, S, K, C> {
     /// A command has not had its answer: the modem must be brought to a known
     /// state before the next one.
     pub(super) busy: bool,
+    /// The modem was told that bytes to send follow: whatever is written goes to
+    /// the peer.
+    pub(super) swallows: bool,
     /// Echo off, codes on.
     set_up: bool,
     sim_ready: bool,
@@ -98,6 +105,7 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
             meter,
             supply: Supply::Unknown,
             busy: false,
+            swallows: false,
             set_up: false,
             sim_ready: false,
             sim_locked: false,
@@ -164,6 +172,8 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
     }
 
     fn link_ended(&mut self) {
+        // What it still swallows goes nowhere.
+        self.swallows = false;
         if self.link == Link::Open {
             self.link = Link::Ended;
         }
@@ -194,6 +204,7 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
     /// A modem that has started knows nothing any more.
     fn forget(&mut self) {
         self.busy = false;
+        self.swallows = false;
         self.set_up = false;
         self.sim_ready = false;
         self.sim_locked = false;
@@ -301,6 +312,10 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
     /// left afterwards.
     pub(super) async fn answers(&mut self) -> bool {
         let unclear = self.is_unclear();
+        if self.swallows {
+            // A probe would be the peer's. Only the power key is left.
+            return false;
+        }
         if unclear {
             self.busy = true;
             self.fetch = Fetch::None;

@@ -59,6 +59,8 @@ pub trait Family {
     const DATA: &'static [u8];
     /// Which field of that line holds their number.
     const DATA_FIELD: usize;
+    /// Whether that line comes even if there are no bytes.
+    const DATA_ALWAYS: bool;
     /// Switches off.
     const OFF: &'static [u8];
 }
@@ -113,13 +115,17 @@ impl Family for Sim800Family {
     const CLOSE: &'static [u8] = b"AT+CIPCLOSE=0\r";
     const FETCH: &'static [u8] = b"AT+CIPRXGET=2,256\r";
     const DATA_WAITS: &'static [u8] = b"+CIPRXGET: 1";
-    const DATA: &'static [u8] = b"+CIPRXGET: 2";
+    const DATA: &'static [u8] = b"+CIPRXGET: 2,";
     const DATA_FIELD: usize = 1;
+    const DATA_ALWAYS: bool = true;
     const OFF: &'static [u8] = b"AT+CPOWD=1\r";
 }
 
 /// Quectel M95, M66, MC60 and their like (GSM TCPIP Application Note V1.2; M95 AT
-/// Commands Manual V3.1; M95 Hardware Design V1.3).
+/// Commands Manual V3.1; M95 Hardware Design V1.3). Unlike a SIM800's, its answer
+/// to bytes handed over tells no number, and one to a fetch may be a bare `OK`: a
+/// character of those lines that is lost on the serial line is not noticed here,
+/// but by whoever reads the bytes.
 pub enum QuectelFamily {}
 
 impl Family for QuectelFamily {
@@ -166,5 +172,6 @@ impl Family for QuectelFamily {
     const DATA_WAITS: &'static [u8] = b"+QIRDI:";
     const DATA: &'static [u8] = b"+QIRD:";
     const DATA_FIELD: usize = 2;
+    const DATA_ALWAYS: bool = false;
     const OFF: &'static [u8] = b"AT+QPOWD=1\r";
 }

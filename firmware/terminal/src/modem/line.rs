@@ -54,6 +54,7 @@ impl<S: Read + Write, C: Clock> Line<S, C> {
                     None => {}
                     Some(Token::Data(byte)) => return Some(Heard::Byte(byte)),
                     Some(Token::Prompt) => return Some(Heard::Said(Said::Prompt)),
+                    Some(Token::Torn) => return Some(Heard::Said(Said::Torn)),
                     Some(Token::Line) => {
                         let line = self.reader.line();
                         let said = said(line, F::DATA_WAITS, F::DATA, F::DATA_FIELD);

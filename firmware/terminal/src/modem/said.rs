@@ -33,6 +33,8 @@ pub enum Said {
     Address,
     /// So many bytes from the peer follow.
     Data(u16),
+    /// The bytes from the peer did not end where they should.
+    Torn,
     /// Unsolicited: the peer, or the network, has closed the connection.
     Closed,
     /// Unsolicited: packet data are gone.
@@ -176,7 +178,7 @@ mod tests {
     use super::*;
 
     fn sim800(line: &[u8]) -> Said {
-        said(line, b"+CIPRXGET: 1", b"+CIPRXGET: 2", 1)
+        said(line, b"+CIPRXGET: 1", b"+CIPRXGET: 2,", 1)
     }
 
     #[test]

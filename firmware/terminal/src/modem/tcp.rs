@@ -58,9 +58,9 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Modem for Driver<F, S, 
                 return Err(ModemError::Closed);
             }
             let segment = bytes.get(..MODEM_SEGMENT_BYTES_MAX).unwrap_or(bytes);
-            let taken = self.hand_over(segment).await?;
-            self.meter.sent(taken);
-            bytes = bytes.get(taken..).unwrap_or_default();
+            self.hand_over(segment).await?;
+            self.meter.sent(segment.len());
+            bytes = bytes.get(segment.len()..).unwrap_or_default();
         }
         Ok(())
     }
@@ -122,11 +122,8 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Modem for Driver<F, S, 
             Supply::Unknown => self.answers().await,
             Supply::On => !self.is_unclear() || self.answers().await,
         };
-        if answers {
-            if !self.goes_off_by_command().await && self.answers().await {
-                self.goes_off_by_key().await;
-            }
-        } else if was_on {
+        let off = answers && self.goes_off_by_command().await;
+        if !off && (answers || was_on) {
             self.goes_off_by_key().await;
         }
         self.has_gone_off();
@@ -188,9 +185,10 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
         }
     }
 
-    /// Hands one segment over; how many bytes of it the modem has taken.
-    async fn hand_over(&mut self, segment: &[u8]) -> Result<usize, ModemError> {
+    /// Hands one segment over.
+    async fn hand_over(&mut self, segment: &[u8]) -> Result<(), ModemError> {
         let length = Decimal::new(u16::try_from(segment.len()).unwrap_or(u16::MAX));
+        self.swallows = true;
         self.command(&[F::SEND, length.digits(), b"\r"]).await?;
         let until_ms = self.line.until(MODEM_PROMPT_MS);
         loop {
@@ -198,8 +196,7 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
                 Said::Prompt => break,
                 Said::Closed => return Err(ModemError::Closed),
                 Said::Error => {
-                    self.busy = false;
-                    self.link = Link::Ended;
+                    self.is_refused();
                     return Err(ModemError::Closed);
                 }
                 _ => {}
@@ -207,24 +204,31 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
         }
         self.line.write(segment).await?;
         let until_ms = self.line.until(MODEM_SEND_MS);
-        let taken = loop {
+        loop {
             match self.answer(until_ms).await? {
-                Said::Sent => break segment.len(),
-                Said::Accepted(bytes) => break usize::from(bytes).min(segment.len()),
+                Said::Sent => break,
+                Said::Accepted(bytes) if usize::from(bytes) == segment.len() => break,
+                // Either it has taken a part, or a digit was lost on the serial
+                // line: whoever goes on here may repeat bytes or leave some out.
+                Said::Accepted(_) => return Err(ModemError::Protocol),
                 Said::Closed => return Err(ModemError::Closed),
                 Said::SendFailed | Said::Error => {
-                    self.busy = false;
-                    self.link = Link::Ended;
+                    self.is_refused();
                     return Err(ModemError::Closed);
                 }
                 _ => {}
             }
-        };
-        self.busy = false;
-        if taken == 0 {
-            return Err(ModemError::Protocol);
         }
-        Ok(taken)
+        self.swallows = false;
+        self.busy = false;
+        Ok(())
+    }
+
+    /// The modem takes no bytes: there is no connection any more.
+    fn is_refused(&mut self) {
+        self.swallows = false;
+        self.busy = false;
+        self.link = Link::Ended;
     }
 
     /// Waits until bytes are announced, or long enough to look for them all the
@@ -248,7 +252,10 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
         let gone_on = match self.fetch {
             Fetch::None => Ok(()),
             Fetch::Asking(written) => self.go_on_asking(written).await,
-            Fetch::Answer(until_ms) => self.hear_fetched(until_ms).await,
+            Fetch::Answer {
+                until_ms,
+                announced,
+            } => self.hear_fetched(until_ms, announced).await,
         };
         if let Err(error) = gone_on {
             // Bytes may be missing from now on: this connection is over.
@@ -263,7 +270,10 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
     async fn go_on_asking(&mut self, written: usize) -> Result<(), ModemError> {
         let rest = F::FETCH.get(written..).unwrap_or_default();
         if rest.is_empty() {
-            self.fetch = Fetch::Answer(self.line.until(MODEM_COMMAND_MS));
+            self.fetch = Fetch::Answer {
+                until_ms: self.line.until(MODEM_COMMAND_MS),
+                announced: false,
+            };
             return Ok(());
         }
         let more = self.line.write_some(rest).await?;
@@ -271,8 +281,17 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
         Ok(())
     }
 
-    async fn hear_fetched(&mut self, until_ms: u64) -> Result<(), ModemError> {
+    async fn hear_fetched(&mut self, until_ms: u64, announced: bool) -> Result<(), ModemError> {
         match self.answer(until_ms).await {
+            Ok(Said::Data(_)) => {
+                self.fetch = Fetch::Answer {
+                    until_ms,
+                    announced: true,
+                };
+                Ok(())
+            }
+            // The line in front of the bytes was spoiled, and they with it.
+            Ok(Said::Ok) if F::DATA_ALWAYS && !announced => Err(ModemError::Protocol),
             Ok(Said::Ok) => {
                 let bytes = self.inbox.confirm().ok_or(ModemError::Protocol)?;
                 self.meter.received(bytes);
@@ -281,6 +300,7 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
                 self.fetch = Fetch::None;
                 Ok(())
             }
+            Ok(Said::Torn) => Err(ModemError::Protocol),
             // What has ended has nothing more to fetch.
             Ok(Said::Error) => Err(ModemError::Closed),
             Ok(_) => Ok(()),

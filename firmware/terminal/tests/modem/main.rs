@@ -1,5 +1,7 @@
 //! The modem's driver against simulated modems, under a virtual clock.
 #![allow(clippy::unwrap_used)] // a test that fails may as well panic
 
+mod bytes;
+mod faults;
 mod session;
 mod world;

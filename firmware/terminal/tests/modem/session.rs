@@ -6,7 +6,7 @@ use risiti_terminal::energy::State;
 use risiti_terminal::modem::{Modem, ModemError, QuectelFamily, Sim800Family};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::world::{NETWORK, Tested, World, steady};
+use crate::world::{NETWORK, Tested, Wire, World, steady};
 
 async fn a_session_goes_through<F: Tested>() {
     let mut world = World::<F>::new(steady(), 1);
@@ -106,7 +106,11 @@ async fn a_terminal_that_starts_anew_finds_its_modem_up() {
     let mut world = World::<Sim800Family>::new(steady(), 5);
     world.up().await.unwrap();
     let sim = world.sim.clone();
-    world.driver = risiti_terminal::modem::Driver::new(sim.serial(), sim.power_key(), sim.clock());
+    world.driver = risiti_terminal::modem::Driver::new(
+        Wire::new(sim.serial(), 5),
+        sim.power_key(),
+        sim.clock(),
+    );
     let began = world.now();
     world.up().await.unwrap();
     assert!(world.now() - began < Duration::from_secs(5));

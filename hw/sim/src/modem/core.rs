@@ -114,6 +114,8 @@ enum Event {
     Attached,
     /// A command line is carried out, late.
     Line(String),
+    /// Bytes to send are taken, late.
+    Payload(Vec<u8>),
     AttachEnds,
     /// There is room for so many bytes to send.
     Prompt(usize),
@@ -490,7 +492,7 @@ impl ModemCore {
         self.commands += 1;
         let moment = |at: &Moment| matches!(at, Moment::Command(text) if line.contains(text));
         if let Some(kind) = self.fault(moment)
-            && !self.suffer(kind, line)
+            && !self.suffer(kind, Event::Line(body.to_owned()))
         {
             return;
         }
@@ -534,14 +536,14 @@ impl ModemCore {
     }
 
     /// Whether what was under way goes on.
-    fn suffer(&mut self, kind: FaultKind, line: &str) -> bool {
+    fn suffer(&mut self, kind: FaultKind, what: Event) -> bool {
         match kind {
             FaultKind::Error => self.say("ERROR"),
             FaultKind::Silence => {}
             FaultKind::Hang => self.hangs = true,
             FaultKind::Late(delay) => {
                 self.busy = true;
-                self.later(delay, Event::Line(line.to_owned()));
+                self.later(delay, what);
             }
             FaultKind::Rubbish => {
                 let rubbish = (0..200).map(|_| self.chance.u8(..)).collect();
@@ -658,10 +660,13 @@ impl ModemCore {
                 self.later(takes, Event::Attached);
             }
             Event::Attached => self.attached = true,
-            Event::Line(line) => {
+            Event::Line(body) => {
                 self.busy = false;
-                let body = line.get(2..).unwrap_or_default().to_owned();
                 self.carry_out(&body);
+            }
+            Event::Payload(bytes) => {
+                self.busy = false;
+                self.take_payload(&bytes);
             }
             Event::AttachEnds => self.answer("OK"),
             Event::Prompt(bytes) => {
@@ -929,17 +934,21 @@ impl ModemCore {
         self.payload_left = bytes;
         self.input.clear();
         if let Some(kind) = self.fault(|at| *at == Moment::Prompt) {
-            self.suffer(kind, "");
+            self.suffer(kind, Event::Prompt(bytes));
         }
     }
 
     fn hear_payload(&mut self) {
         let bytes = std::mem::take(&mut self.input);
         if let Some(kind) = self.fault(|at| *at == Moment::Payload)
-            && !self.suffer(kind, "")
+            && !self.suffer(kind, Event::Payload(bytes.clone()))
         {
             return;
         }
+        self.take_payload(&bytes);
+    }
+
+    fn take_payload(&mut self, bytes: &[u8]) {
         if self.packet != Packet::Connected {
             return self.say("SEND FAIL");
         }

@@ -125,19 +125,17 @@ impl ModemSim {
     /// driver's to count.
     #[must_use]
     pub fn radio(&self) -> Radio {
-        self.touch(|core, now| {
-            core.advance(now);
-            core.radio()
-        })
+        let mut core = self.shared.core.lock();
+        core.advance(self.shared.clock.now());
+        core.radio()
     }
 
     /// What it is doing, as far as its supply current goes.
     #[must_use]
     pub fn state(&self) -> State {
-        self.touch(|core, now| {
-            core.advance(now);
-            core.state()
-        })
+        let mut core = self.shared.core.lock();
+        core.advance(self.shared.clock.now());
+        core.state()
     }
 
     /// Command lines that it has heard since the beginning.
