@@ -14,15 +14,15 @@
 //! | pages | ring | slot | holds |
 //! | --- | --- | --- | --- |
 //! | first 4, or 2 of less than 32 | notes | 76 bytes | all that is neither record nor receipt, newest counts |
-//! | an eighth of the rest, at least 2 | receipts | 300 bytes | sequence number of the record (4), receipt |
+//! | an eighth of the rest, at least 2 | receipts | 308 bytes | sequence number of the record (4), receipt |
 //! | the rest, at least 2 | records | 64 bytes | record as it goes on the air |
 //!
-//! | ring | number of a slot | word 0, 1 | word 2, 3 |
-//! | --- | --- | --- | --- |
-//! | records | sequence number | settled: its receipt is stored | word 2: sent, if not blank |
-//! | receipts | ordinal | ended: on paper, or void | began: the printer may have some of it |
+//! | ring | number of a slot | words 0, 1 | words 2, 3 | words 4, 5 |
+//! | --- | --- | --- | --- | --- |
+//! | records | sequence number | settled: its receipt is stored | word 2 only: sent, if not blank | |
+//! | receipts | ordinal | ended: on paper, or else void | began: the printer may have some of it | whole: it was read back |
 //!
-//! Pages of 4 KiB take 63 records, 13 receipts or 53 notes; 1 MiB keeps 13,860
+//! Pages of 4 KiB take 63 records, 13 receipts or 53 notes; 1 MiB keeps 13,923
 //! records. Slots, marks and pages have their formats in `slot`, `ring` and `notes`.
 //!
 //! # What happens when
@@ -31,10 +31,10 @@
 //!   start; the slot is written and read back. A number is never given again, even
 //!   if its slot was cut: after a start the rest of the block is skipped, and
 //!   another block for each note that can't be read.
-//! - *Taking a receipt*: its slot is written and read back, then its record is
-//!   settled. Only then does it exist: a receipt whose record isn't settled was cut
-//!   before its PUBACK; it is voided at the next start, and the gateway delivers it
-//!   again.
+//! - *Taking a receipt*: its slot is written, read back and marked as whole, then
+//!   its record is settled. A start that finds the record not settled settles it,
+//!   if there is a trace of the mark, or else voids the receipt. In either case it
+//!   was not acknowledged: the gateway delivers it again.
 //! - *Printing*: `began` before the first byte, `ended` after the last.
 //! - *A full page*: pages at the old end in which nothing waits are passed by; a
 //!   note says so; the oldest is erased and begun anew. If something waits in it
@@ -43,10 +43,11 @@
 //! # What was cut, and what is damaged
 //!
 //! A word that was being written, and a page that was being erased, may read as
-//! anything, and otherwise at the next start. So a mark that was found set with one
-//! word only is given its second where it matters; a page is always erased in the
-//! same run in which its head is written; and the first page to be taken after a
-//! start waits for a new note.
+//! anything, and otherwise at the next start. So a mark that was found set by one
+//! word is given its second where it matters; the newest note is written again at
+//! each start; the blank slot after the last one is left out, since a write may
+//! have begun there; and a page is erased, blank or not, in the same run in which
+//! its head is written.
 //!
 //! One flipped bit in a slot is put right. What can't be read is counted and passed
 //! by; it is given up when the ring comes round to its page. The last slot of a
@@ -82,7 +83,7 @@ pub use notes::Counters;
 
 use crate::limits::{RESERVED_NUMBERS, WRITE_ATTEMPTS_MAX};
 use notes::{NOTE_BYTES, Note};
-use ring::{BEGUN, DONE, Place, Ring};
+use ring::{BEGUN, DONE, Place, Ring, WHOLE};
 use rules::{Rules, Sound};
 use slot::{BLANK, Shape, Slot, State};
 
@@ -93,7 +94,7 @@ const RECORD: Shape = Shape::new(0x51, RECORD_BYTES_MAX, 3);
 const RECEIPT: Shape = Shape::new(
     0x61,
     (SEQUENCE_BYTES + RECEIPT_BYTES_MAX).next_multiple_of(4),
-    4,
+    6,
 );
 const NOTE: Shape = Shape::new(0x71, NOTE_BYTES, 0);
 
@@ -189,6 +190,8 @@ pub struct Store<F, R = Sound> {
     notes: Ring,
     /// As the newest note says, but for the floors.
     note: Note,
+    /// The page that holds the newest note.
+    note_serial: u32,
     /// Whether it was written since the start, and with the floors as they are.
     is_note_firm: bool,
     is_numbered: bool,
@@ -204,7 +207,8 @@ pub struct Store<F, R = Sound> {
 }
 
 impl<F: NorFlash> Store<F> {
-    /// Finds what the flash holds. Nothing is erased.
+    /// Finds what the flash holds, and ends what was cut. A blank flash, or one
+    /// that isn't ours, is not written to.
     ///
     /// # Errors
     /// The flash can't be read, or is too small. What it holds is never an error.
@@ -243,6 +247,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             receipts: ring(RECEIPT, note_pages, receipt_pages),
             records: ring(RECORD, note_pages + receipt_pages, record_pages),
             note: Note::default(),
+            note_serial: 0,
             is_note_firm: false,
             is_numbered: true,
             next_sequence: 1,
@@ -274,6 +279,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             let mut bytes = [0; NOTE_BYTES];
             self.notes.read(flash, *place, slot, 0, &mut bytes).await?;
             self.note = Note::decode(&bytes);
+            self.note_serial = place.serial;
         }
         let [records_floor, receipts_floor] = self.note.floors;
         if R::NOTES_FLOORS {
@@ -308,8 +314,18 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         if let Some((place, slot)) = receipts.last {
             let sequence = self.answers(place, &slot).await?;
             self.last_answered = sequence;
-            if let Resolved::Voided { waited: true } = self.resolve(sequence, place).await? {
-                self.levels.to_print -= 1;
+            match self.resolve(sequence, place).await? {
+                Resolved::Voided { waited: true } => self.levels.to_print -= 1,
+                Resolved::Completed(record) => self.count_settled(&record),
+                _ => {}
+            }
+        }
+        // The newest note may have been cut, and read otherwise next time.
+        if notes.last.is_some() {
+            self.note.reserved = self.reserved;
+            match self.put_note(self.note).await {
+                Ok(()) | Err(StoreError::Worn) => {}
+                Err(flash) => return Err(flash),
             }
         }
         Ok(Opening {
@@ -439,20 +455,21 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         }
         let ordinal = self.receipts.next_number;
         let body = [&sequence.to_le_bytes(), payload];
-        if self
-            .write(Which::Receipts, place, ordinal, body)
-            .await?
-            .is_none()
-        {
+        let Some(place) = self.write(Which::Receipts, place, ordinal, body).await? else {
             return Ok(Taken::Full);
-        }
+        };
+        let flash = &mut self.flash;
+        let receipt = self.receipts.inspect(flash, place).await?;
+        self.receipts.set_whole(flash, place, &receipt).await?;
         if R::RECEIPT_FIRST {
-            let flash = &mut self.flash;
             self.records.end(flash, record.place, &record.slot).await?;
         }
         self.pending = None;
         self.last_answered = sequence;
-        self.count_settled(record.found, &record.slot);
+        self.levels.to_print += 1;
+        if record.found {
+            self.count_settled(&record.slot);
+        }
         Ok(Taken::New)
     }
 
@@ -621,7 +638,8 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
                 self.put_note(self.note).await?;
             }
             let (ring, flash) = self.ring(which);
-            ring.begin_page(flash).await?;
+            let serial = ring.newest() + 1;
+            ring.begin_page(flash, serial).await?;
         }
         Err(StoreError::Worn)
     }
@@ -661,8 +679,13 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         let flash = &mut self.flash;
         for _ in 0..WRITE_ATTEMPTS_MAX {
             let Some(place) = self.notes.blank_slot(flash).await? else {
-                // The page that is erased holds older notes than the newest.
-                self.notes.begin_page(flash).await?;
+                // The newest note stays where it is, however often power is cut in
+                // the first ones of a new page.
+                let serial = self.notes.newest();
+                let is_held = self.note_serial == serial || serial < self.notes.pages;
+                self.notes
+                    .begin_page(flash, serial + u32::from(is_held))
+                    .await?;
                 continue;
             };
             let number = self.notes.next_number;
@@ -673,6 +696,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
                 .await?
             {
                 self.note = note;
+                self.note_serial = place.serial;
                 self.is_note_firm = true;
                 return Ok(());
             }
@@ -691,9 +715,13 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
     }
 
     /// Brings to an end what was under way with the newest receipt when power was
-    /// cut, or its future dropped. If its record is not settled it is voided, since
-    /// nobody was told of it. A record of which one word says that it is settled
-    /// gets the other.
+    /// cut, or its future dropped.
+    ///
+    /// Nobody was told of a receipt whose record is not settled. If there is a
+    /// trace of the mark that it is whole, the record is settled now, since its own
+    /// mark may have been begun, too. Otherwise it was not begun, and the receipt,
+    /// which may not be whole though it reads so, is voided. A mark that one word
+    /// sets gets the other.
     async fn resolve(
         &mut self,
         sequence: u32,
@@ -702,48 +730,59 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         let flash = &mut self.flash;
         let receipt = self.receipts.inspect(flash, place).await?;
         let record = self.records.seek(flash, sequence).await?;
-        match record {
-            Some(record) if record.found && receipt.state == State::Valid => {
-                if record.slot.is_marked(DONE) {
-                    self.records.end(flash, record.place, &record.slot).await?;
-                    return Ok(Resolved::Settled(record.slot));
-                }
-                self.receipts.end(flash, place, &receipt).await?;
-                Ok(Resolved::Voided {
-                    waited: !receipt.is_marked(DONE),
-                })
-            }
-            _ => Ok(Resolved::Neither),
+        let Some(record) = record.filter(|_| receipt.state == State::Valid) else {
+            return Ok(Resolved::Neither);
+        };
+        if !record.found {
+            return Ok(Resolved::Neither);
         }
+        if record.slot.is_marked(DONE) {
+            self.records.end(flash, record.place, &record.slot).await?;
+            return Ok(Resolved::Settled);
+        }
+        if receipt.is_marked(DONE) || receipt.mark(WHOLE) == BLANK {
+            self.receipts.end(flash, place, &receipt).await?;
+            return Ok(Resolved::Voided {
+                waited: !receipt.is_marked(DONE),
+            });
+        }
+        self.receipts.set_whole(flash, place, &receipt).await?;
+        self.records.end(flash, record.place, &record.slot).await?;
+        Ok(Resolved::Completed(record.slot))
     }
 
     async fn resolve_pending(&mut self) -> Result<(), StoreError<F::Error>> {
         if let Some((sequence, place)) = self.pending {
-            if let Resolved::Settled(slot) = self.resolve(sequence, place).await? {
-                self.count_settled(true, &slot);
+            match self.resolve(sequence, place).await? {
+                Resolved::Completed(record) => {
+                    self.levels.to_print += 1;
+                    self.count_settled(&record);
+                }
+                // Nobody counted it any more; that is put right by the next start.
+                Resolved::Settled => self.levels.to_print += 1,
+                Resolved::Voided { .. } | Resolved::Neither => {}
             }
             self.pending = None;
         }
         Ok(())
     }
 
-    fn count_settled(&mut self, found: bool, record: &Slot) {
+    fn count_settled(&mut self, record: &Slot) {
         let levels = &mut self.levels;
-        levels.to_print += 1;
-        if found {
-            levels.waiting = levels.waiting.saturating_sub(1);
-            if record.mark(BEGUN) == BLANK {
-                levels.unsent = levels.unsent.saturating_sub(1);
-            }
+        levels.waiting = levels.waiting.saturating_sub(1);
+        if record.mark(BEGUN) == BLANK {
+            levels.unsent = levels.unsent.saturating_sub(1);
         }
     }
 }
 
 /// What was under way with a receipt.
 enum Resolved {
-    /// Its record, which is this, was settled: it exists.
-    Settled(Slot),
-    /// It was cut before that.
+    /// Its record was settled: it exists.
+    Settled,
+    /// It was whole, and its record, which is this, is now settled.
+    Completed(Slot),
+    /// It may not have been whole.
     Voided {
         /// It was counted as waiting for the printer.
         waited: bool,

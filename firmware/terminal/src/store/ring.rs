@@ -36,6 +36,8 @@ pub(super) struct Place {
 pub(super) const DONE: usize = 0;
 /// Word that says a record was sent, or that the printing of a receipt began.
 pub(super) const BEGUN: usize = 2;
+/// Word of the mark that a receipt was read back as it was written.
+pub(super) const WHOLE: usize = 4;
 
 /// What a ring was found to hold.
 #[derive(Default)]
@@ -117,6 +119,11 @@ impl Ring {
         self.floor = self.serial.saturating_sub(pages).max(self.pages);
     }
 
+    /// The newest page.
+    pub(super) fn newest(&self) -> u32 {
+        self.serial
+    }
+
     /// The oldest page that counts.
     pub(super) fn oldest(&self) -> u32 {
         self.floor.max(self.serial + 1 - self.pages)
@@ -179,6 +186,16 @@ impl Ring {
         slot: &Slot,
     ) -> Result<(), F::Error> {
         slot::set_mark(flash, self.slot_at::<F>(place), self.shape, slot, BEGUN).await
+    }
+
+    /// Marks a slot as whole, with two words.
+    pub(super) async fn set_whole<F: NorFlash>(
+        &self,
+        flash: &mut F,
+        place: Place,
+        slot: &Slot,
+    ) -> Result<(), F::Error> {
+        slot::set_mark(flash, self.slot_at::<F>(place), self.shape, slot, WHOLE).await
     }
 
     /// Marks a slot as begun that was found without, where one word must do.
@@ -278,8 +295,10 @@ impl Ring {
                 after_last = (slot.state == State::Unreadable).then_some((place, slot));
                 used = place.slot + 1;
             }
+            // A write may have begun in the slot after the last one, and left
+            // nothing that can be seen yet.
             if serial == self.serial {
-                self.slot = used;
+                self.slot = used + 1;
             }
             if survey.waiting == 0 && survey.damaged == 0 && serial < self.serial {
                 self.floor = serial + 1;
@@ -350,11 +369,14 @@ impl Ring {
         self.serial + 1 - self.pages
     }
 
-    /// Erases the oldest page, in which nothing waits, as a note says, and begins
-    /// the next one there. It is erased even if it looks blank: an erase that was
-    /// cut can look so.
-    pub(super) async fn begin_page<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), F::Error> {
-        let serial = self.serial + 1;
+    /// Begins a page: the one after the newest, in the place of the oldest, in
+    /// which nothing waits, as a note says; or the newest again. It is erased even
+    /// if it looks blank: an erase that was cut can look so.
+    pub(super) async fn begin_page<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        serial: u32,
+    ) -> Result<(), F::Error> {
         let at = self.page_at::<F>(serial);
         flash.erase(at, at + F::ERASE_SIZE as u32).await?;
         slot::write(
@@ -510,8 +532,7 @@ impl Ring {
         Ok(gap)
     }
 
-    /// The newest slot that is done and can be read, of whichever page still
-    /// has it.
+    /// The newest slot that was begun and is done, of whichever page still has it.
     pub(super) async fn last_done<F: NorFlash>(
         &self,
         flash: &mut F,
@@ -521,7 +542,7 @@ impl Ring {
             for slot in 0..self.slots_per_page::<F>() {
                 let place = Place { serial, slot };
                 let slot = self.inspect(flash, place).await?;
-                if slot.state == State::Valid && slot.is_marked(DONE) {
+                if slot.state == State::Valid && slot.is_marked(BEGUN) && slot.is_marked(DONE) {
                     last = Some((place, slot));
                 }
             }

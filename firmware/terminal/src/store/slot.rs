@@ -43,7 +43,7 @@ pub(super) const HEADER_BYTES: usize = 8;
 const PIECE_BYTES: usize = 48;
 
 /// Words of marks that a slot may have.
-pub(super) const MARKS_MAX: usize = 4;
+pub(super) const MARKS_MAX: usize = 6;
 
 /// What slots of one kind look like.
 #[derive(Clone, Copy)]
@@ -124,16 +124,21 @@ pub(super) async fn inspect<F: NorFlash>(
     let mut header = [0; HEADER_BYTES];
     let mut check = Check::new();
     let mut blank = true;
+    let mut may_be_ours = false;
     let mut done = 0;
     while done < shape.covered_bytes() {
         let (part, _) = piece.split_at_mut(PIECE_BYTES.min(shape.covered_bytes() - done));
         flash.read(at + done as u32, part).await?;
-        check.update(part);
-        blank &= part.iter().all(|&byte| byte == 0xFF);
         if done == 0
             && let Some(first) = part.first_chunk()
         {
             header = *first;
+            may_be_ours = (first[0] ^ shape.magic).count_ones() <= 1;
+        }
+        if may_be_ours {
+            check.update(part);
+        } else {
+            blank &= part.iter().all(|&byte| byte == 0xFF);
         }
         done += part.len();
     }
@@ -153,7 +158,7 @@ pub(super) async fn inspect<F: NorFlash>(
     let difference = stored ^ check.finish();
     let flipped = match difference {
         0 => None,
-        _ if !shape.checked => None,
+        _ if !shape.checked || !may_be_ours => None,
         _ => one_flipped(difference, shape.covered_bytes() as u16),
     };
     if let Some(Flipped::Data(bit)) = flipped
@@ -163,16 +168,18 @@ pub(super) async fn inspect<F: NorFlash>(
     }
     let [magic, lap, low, high, number @ ..] = header;
     let length = u16::from_le_bytes([low, high]);
-    let state = if blank && stored == BLANK && marks.iter().all(|&mark| mark == BLANK) {
-        State::Blank
-    } else if (difference == 0 || flipped.is_some() || !shape.checked)
-        && magic == shape.magic
-        && usize::from(length) <= shape.body_bytes
-    {
-        State::Valid
-    } else {
-        State::Unreadable
-    };
+    let state =
+        if !may_be_ours && blank && stored == BLANK && marks.iter().all(|&mark| mark == BLANK) {
+            State::Blank
+        } else if may_be_ours
+            && (difference == 0 || flipped.is_some() || !shape.checked)
+            && magic == shape.magic
+            && usize::from(length) <= shape.body_bytes
+        {
+            State::Valid
+        } else {
+            State::Unreadable
+        };
     Ok(Slot {
         state,
         lap,
