@@ -8,6 +8,7 @@ KAFKA_DIR ?= target/kafka
 KAFKA_PORT ?= 19092
 GATEWAY ?= 127.0.0.1:1883
 ID ?= t1
+KILLS ?= 500
 
 .DEFAULT_GOAL := help
 
@@ -30,7 +31,7 @@ demo: build ## The whole way with a power cut in the middle; SECONDS=20 TERMINAL
 
 .PHONY: test
 test: ## Every test, against a real Kafka too
-	@tests/setup.sh build test
+	@tests/setup.sh build test firmware
 	@tests/run.sh
 
 .PHONY: lint
@@ -74,6 +75,19 @@ firmware: ## Builds the images for terminals; BOARD=mps2-an386 or nrf52840-dk, d
 flash: ## Flashes a terminal; TERMINAL=t17 GATEWAY=host:port SETTINGS="--apn internet --title School"
 	@tests/setup.sh build firmware
 	@firmware/flash.sh "$(or $(BOARD),nrf52840-dk)" $(TERMINAL) $(GATEWAY) $(SETTINGS)
+
+.PHONY: terminal
+terminal: ## A terminal in QEMU, here; ID=t1 GATEWAY=127.0.0.1:1883 NETWORK=steady
+	@tests/setup.sh build firmware
+	@$(CARGO) build --quiet --locked -p risiti-sim --bin terminal
+	@target/debug/terminal run --image $$(firmware/build.sh mps2-an386) \
+		--dir "target/terminal-$(ID)" --id "$(ID)" --gateway "$(GATEWAY)" $(SETTINGS) \
+		$(if $(NETWORK),--network $(NETWORK))
+
+.PHONY: crash
+crash: ## Cuts the power of the image in QEMU 500 times; KILLS=500
+	@tests/setup.sh build test firmware
+	RISITI_KILLS=$(KILLS) $(CARGO) test --locked -p risiti-tests --test terminal_qemu -- --nocapture
 
 .PHONY: size
 size: ## What the images take: flash, RAM and stack, as a table

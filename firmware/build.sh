@@ -63,7 +63,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for board in "$@"; do
     status=0
-    $cargo build --release --target $target --target-dir "$out" \
+    $cargo build --locked --release --target $target --target-dir "$out" \
         --bin "$board" --features "$board" 2>"$log" || status=$?
     if [ $status != 0 ]; then
         cat "$log" >&2

@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod memory;
 pub mod mock_kafka;
 pub mod own_mounts;
+pub mod qemu;
 pub mod real_kafka;
 pub mod risiti_command;
 pub mod round_trip;

@@ -1,6 +1,8 @@
 //! What images share: a terminal that does not know who it is.
 #![no_std]
 
+use core::convert::Infallible;
+
 use risiti_terminal::hardware::{Board, Clock, Display, Hardware, Screen, Watchdog};
 use risiti_terminal::limits::{SCREEN_COLUMNS, SCREEN_ROWS};
 
@@ -13,7 +15,7 @@ const UNPROVISIONED: Screen = {
 };
 
 /// Says that this terminal has no settings, or none that it can read.
-pub async fn unprovisioned<B: Board>(mut hardware: Hardware<B>) -> ! {
+pub async fn unprovisioned<B: Board>(mut hardware: Hardware<B>) -> Infallible {
     hardware.display.show(&UNPROVISIONED).await;
     loop {
         // A reset would not help.

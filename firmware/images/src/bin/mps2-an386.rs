@@ -2,6 +2,8 @@
 #![no_std]
 #![no_main]
 
+use core::pin::pin;
+
 use risiti_idle::block_on;
 use risiti_images::unprovisioned;
 use risiti_mps2_an386 as board;
@@ -11,12 +13,10 @@ use risiti_terminal::terminal;
 #[cortex_m_rt::entry]
 fn main() -> ! {
     let hardware = board::take();
-    block_on(async {
-        match Settings::decode(board::settings()) {
-            Ok(settings) => match terminal::run(hardware, &settings).await {},
-            Err(_) => unprovisioned(hardware).await,
-        }
-    })
+    match Settings::decode(board::settings()) {
+        Ok(settings) => match block_on(pin!(terminal::run(hardware, &settings))) {},
+        Err(_) => match block_on(pin!(unprovisioned(hardware))) {},
+    }
 }
 
 #[panic_handler]

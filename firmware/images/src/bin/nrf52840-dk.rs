@@ -2,6 +2,8 @@
 #![no_std]
 #![no_main]
 
+use core::pin::pin;
+
 use embassy_futures::join::join;
 use risiti_idle::block_on;
 use risiti_images::unprovisioned;
@@ -11,16 +13,14 @@ use risiti_terminal::terminal;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    block_on(async {
-        let (hardware, background) = board::take().await;
-        let work = async {
-            match Settings::decode(board::settings()) {
-                Ok(settings) => match terminal::run(hardware, &settings).await {},
-                Err(_) => unprovisioned(hardware).await,
-            }
-        };
-        join(work, background.run()).await.0
-    })
+    let (hardware, background) = block_on(pin!(board::take()));
+    match Settings::decode(board::settings()) {
+        Ok(settings) => {
+            let work = terminal::run(hardware, &settings);
+            match block_on(pin!(join(work, background.run()))).0 {}
+        }
+        Err(_) => match block_on(pin!(join(unprovisioned(hardware), background.run()))).0 {},
+    }
 }
 
 #[panic_handler]

@@ -5,7 +5,7 @@
 //! second task, an allocation.
 #![no_std]
 
-use core::pin::pin;
+use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
@@ -19,9 +19,9 @@ pub fn wake() {
 }
 
 /// Runs this future to its end. There can be one at a time only: its waker and
-/// [`wake`] mean whichever runs.
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
+/// [`wake`] mean whichever runs. It is taken pinned, since a future that is handed
+/// over by value stands on the stack twice.
+pub fn block_on<F: Future>(mut future: Pin<&mut F>) -> F::Output {
     let waker = waker();
     let mut context = Context::from_waker(&waker);
     loop {

@@ -39,6 +39,9 @@ pub struct MachineSpec {
     /// How many times as fast time runs for the terminal; the modem's and the
     /// printer's clock must run as fast.
     pub pace: u32,
+    /// Whether the flash keeps what was written to it. If not, it is a chip that
+    /// forgets all with its power: the negative control.
+    pub keeps: bool,
 }
 
 /// The lines to a machine.
@@ -164,8 +167,9 @@ fn spawn(spec: &MachineSpec, dir: &Path, seed: u64) -> io::Result<Child> {
         .args(["-display", "none", "-nodefaults"])
         .arg("-object")
         .arg(format!(
-            "memory-backend-file,id=nor,size=16M,mem-path={},share=on",
-            spec.flash.display()
+            "memory-backend-file,id=nor,size=16M,mem-path={},share={}",
+            spec.flash.display(),
+            if spec.keeps { "on" } else { "off" }
         ))
         .arg("-kernel")
         .arg(&spec.image)

@@ -73,6 +73,7 @@ async fn serve(arguments: &Arguments) -> io::Result<()> {
         flash: arguments.dir.join("flash"),
         settings: arguments.dir.join("settings"),
         pace: arguments.pace,
+        keeps: true,
     };
     blank_flash(&spec.flash)?;
     arguments.settings.write(&spec.settings)?;

@@ -1,0 +1,225 @@
+//! G5, G6 and the whole way, with the real image: QEMU runs it before a simulated
+//! modem, printer and person, a real gateway, settlement and Apache Kafka behind
+//! it. Its power is cut by `kill -9`, at any moment and at the worst ones.
+//!
+//! `RISITI_KILLS=500` makes the run longer (`make crash`).
+
+#![allow(clippy::unwrap_used)] // a test that can't go on has failed
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use risiti_sim::emulator::Footprint;
+use risiti_sim::ledger::{Account, Accounts};
+use risiti_sim::network::{NetworkProfile, Span};
+use risiti_sim::operator::{Habits, Operator};
+use risiti_terminal::hardware::Key;
+use risiti_tests::crash::seed;
+use risiti_tests::gateway_process::ProcessSwitches;
+use risiti_tests::qemu::{Moment, QemuTerminal, Setup, image, papers_by_payment};
+use risiti_tests::round_trip::RoundTrip;
+use risiti_tests::turn::turn;
+use tokio::time::Instant;
+
+/// Terminal, modem and printer live this many times as fast as the rest of the
+/// world: the waits for radio and paper cost less of everybody's time.
+const PACE: u32 = 10;
+
+/// A whole start, payment, errand and paper take some 3 s at this pace.
+const LIFE_LONGEST: Duration = Duration::from_secs(5);
+
+/// For what is still on its way when nothing is cut any more.
+const REST: Duration = Duration::from_secs(90);
+
+/// Somebody who has come to pay all day, fast.
+fn habits(payments: u32) -> Habits {
+    Habits {
+        payments,
+        pause_ms: (0, 8_000),
+        key_ms: (100, 400),
+        read_ms: (300, 1_500),
+        slips: 0.02,
+        second_thoughts: 0.02,
+        fetches: 0.3,
+        reprints: 0.0,
+    }
+}
+
+/// 2G that holds, with the waits of a good place.
+fn network() -> NetworkProfile {
+    NetworkProfile {
+        registration: Span::of_ms(500, 3_000),
+        ..NetworkProfile::steady(Duration::from_millis(300))
+    }
+}
+
+/// At which moment the power is cut.
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    /// So long after the start.
+    After(Duration),
+    /// So long after the key that saves a payment.
+    Saving(Duration),
+    /// So long after the printer was seen at work.
+    Printing(Duration),
+}
+
+fn draw(chance: &mut fastrand::Rng) -> Cut {
+    let us = |chance: &mut fastrand::Rng, most| Duration::from_micros(chance.u64(0..most));
+    match chance.u8(0..10) {
+        0..3 => Cut::After(us(chance, 1_000_000)),
+        3..5 => Cut::After(us(chance, LIFE_LONGEST.as_micros() as u64)),
+        5..8 => Cut::Saving(us(chance, 12_000)),
+        _ => Cut::Printing(us(chance, 600_000)),
+    }
+}
+
+#[test]
+fn g5_g6_payments_of_the_real_image_under_500_power_cuts() {
+    let _turn = turn();
+    let kills: u32 = std::env::var("RISITI_KILLS").map_or(36, |kills| kills.parse().unwrap());
+    let image = image().unwrap();
+    let mut chance = fastrand::Rng::with_seed(seed());
+    let trip = RoundTrip::start(ProcessSwitches::default()).unwrap();
+    let setup = Setup {
+        image: image.clone(),
+        id: "t0".to_owned(),
+        gateway: trip.gateway.mqtt_addr(),
+        network: network(),
+        pace: PACE,
+        keeps: true,
+        seed: chance.u64(..),
+    };
+    let footprint = Footprint::of(&image).unwrap();
+    let mut stack_most = 0;
+
+    let (operator, terminal) = trip.runtime.block_on(async {
+        let mut terminal = QemuTerminal::new(&setup).unwrap();
+        let mut operator = Operator::new(habits(kills), chance.u64(..), 0);
+        while terminal.cuts() < kills {
+            terminal.boot().await.unwrap();
+            let cut = draw(&mut chance);
+            let longest = Instant::now() + LIFE_LONGEST;
+            let (after, worst): (_, fn(&Moment<'_>) -> bool) = match cut {
+                Cut::After(after) => (after, |_| true),
+                Cut::Saving(after) => (after, |now| {
+                    now.shown.starts_with("PAY?") && now.pressed == Some(Key::Enter)
+                }),
+                Cut::Printing(after) => (after, |now| now.prints),
+            };
+            terminal
+                .attend(&mut operator, longest, worst)
+                .await
+                .unwrap();
+            let at = Instant::now() + after;
+            terminal.attend(&mut operator, at, |_| false).await.unwrap();
+            terminal.cut_power().await;
+        }
+        terminal.boot().await.unwrap();
+        let end = Instant::now() + REST + Duration::from_secs(1) * kills / 2;
+        terminal
+            .attend(&mut operator, end, |now| {
+                let papers = papers_by_payment(now.papers);
+                let printed = |number| papers.get(&number).is_some_and(|(whole, _)| *whole > 0);
+                now.operator.is_done() && now.operator.saved().iter().all(|s| printed(s.sequence))
+            })
+            .await
+            .unwrap();
+        let ram = terminal.ram().await.unwrap();
+        stack_most = footprint.stack(&ram);
+        (operator, terminal)
+    });
+
+    println!(
+        "{} payments, {} power cuts; {footprint:?}, stack {stack_most}",
+        operator.saved().len(),
+        terminal.cuts()
+    );
+    assert!(operator.is_done(), "it shows:\n{}", terminal.shown());
+    assert_eq!(operator.saved().len(), kills as usize);
+    assert_eq!(terminal.world().panics(), [0; 0]);
+
+    // What the paper says, and what Kafka says, against what the display said.
+    let papers = papers_by_payment(&terminal.world().papers());
+    let saved: BTreeSet<u64> = operator.saved().iter().map(|s| s.sequence).collect();
+    for (number, (_, originals)) in &papers {
+        assert!(*originals <= 1, "{originals} originals of {number}");
+    }
+    let published = saved.last().copied().unwrap_or_default();
+    let account = Account {
+        published,
+        skipped: (1..=published).filter(|n| !saved.contains(n)).collect(),
+        printed: papers.iter().map(|(&n, &(whole, _))| (n, whole)).collect(),
+        power_cuts: u64::from(terminal.cuts()),
+        ..Account::default()
+    };
+    trip.wait_delivered().unwrap();
+    let accounts = Accounts::from([(setup.id.clone(), account)]);
+    let verdict = trip.receipts_verdict(&accounts, true).unwrap();
+    println!("{verdict}");
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!(verdict.settled, u64::from(kills));
+    assert_eq!(verdict.printed, u64::from(kills));
+
+    let settled = trip.kafka.committed("risiti.transactions").unwrap();
+    for paid in operator.saved() {
+        let found = settled.iter().any(|one| {
+            let value: serde_json::Value = serde_json::from_slice(&one.value).unwrap();
+            value["sequence"] == paid.sequence
+                && value["account"] == paid.account.as_str()
+                && value["amount_minor"] == paid.amount_minor
+        });
+        assert!(found, "{paid:?} is settled otherwise than it was typed");
+    }
+}
+
+/// Makes one payment, cuts the power as soon as it is shown as saved, and says
+/// what the display shows after the next start.
+fn shown_after_a_cut(keeps: bool) -> String {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let setup = Setup {
+        image: image().unwrap(),
+        id: "t0".to_owned(),
+        // Nobody there: the payment is in the flash and nowhere else.
+        gateway: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        network: network(),
+        pace: PACE,
+        keeps,
+        seed: seed(),
+    };
+    runtime.block_on(async {
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut terminal = QemuTerminal::new(&setup).unwrap();
+        let mut operator = Operator::new(habits(1), setup.seed, 0);
+        terminal.boot().await.unwrap();
+        terminal
+            .attend(&mut operator, until, |now| !now.operator.saved().is_empty())
+            .await
+            .unwrap();
+        assert_eq!(operator.saved().len(), 1, "{}", terminal.shown());
+        terminal.cut_power().await;
+        assert_eq!(terminal.shown(), "");
+        terminal.boot().await.unwrap();
+        let is_idle = |shown: &str| shown.contains("ACCOUNT?");
+        terminal.wait_shown(until, is_idle).await.unwrap()
+    })
+}
+
+#[test]
+fn g6_a_payment_that_was_shown_as_saved_is_there_after_a_power_cut() {
+    let _turn = turn();
+    let shown = shown_after_a_cut(true);
+    assert!(shown.contains("#1"), "{shown}");
+}
+
+#[test]
+fn control_a_flash_that_forgets_would_be_seen() {
+    let _turn = turn();
+    let shown = shown_after_a_cut(false);
+    assert!(!shown.contains('#'), "{shown}");
+}
