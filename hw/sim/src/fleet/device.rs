@@ -125,7 +125,11 @@ impl Device {
         loop {
             self.nor.power_up();
             self.modem.set_supply(true);
+            let image = self.spec.forgets.then(|| self.nor.image());
             let why = self.work().await;
+            if let Some(image) = image {
+                self.nor.overwrite(0, &image);
+            }
             self.console.switch_off();
             self.nor.cut_now();
             self.printer

@@ -12,6 +12,7 @@
 mod board;
 mod book;
 mod console;
+mod costs;
 mod device;
 mod dialer;
 mod person;
@@ -34,6 +35,7 @@ use crate::network::NetworkProfile;
 use crate::operator::Habits;
 use crate::printer::PrinterModel;
 pub use book::Book;
+pub use costs::{Cost, Costs};
 pub use dialer::GatewayDialer;
 pub use power::CutProfile;
 
@@ -62,6 +64,9 @@ pub struct TerminalSpec {
     pub patience: Duration,
     /// When a record without receipt goes out again.
     pub resend_after: Duration,
+    /// Its flash loses in a power cut what was written since the start: the
+    /// negative control.
+    pub forgets: bool,
 }
 
 impl TerminalSpec {
@@ -80,6 +85,7 @@ impl TerminalSpec {
             flash_bytes: 64 * 1024,
             patience: Duration::from_secs(5),
             resend_after: Duration::from_secs(4 * 3_600),
+            forgets: false,
         }
     }
 }
