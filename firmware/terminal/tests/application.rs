@@ -544,6 +544,22 @@ fn storage_that_fails_under_a_print_is_told_and_tried_again() {
     assert_eq!(desk.pass(PRINT_RETRY_MS), [Effect::Print]);
 }
 
+#[test]
+fn a_store_that_counts_what_it_cannot_find_wears_nobody_out() {
+    let mut desk = Desk::new();
+    let levels = Levels {
+        to_print: 1,
+        ..LEVELS
+    };
+    assert_eq!(desk.levels(levels), Some(Effect::Print));
+    assert_eq!(desk.fact(Fact::NothingToPrint), None);
+    assert_eq!(desk.levels(levels), None);
+    assert_eq!(desk.pass(PRINT_RETRY_MS - 1), []);
+    assert_eq!(desk.pass(1), [Effect::Print]);
+    desk.fact(Fact::NothingToPrint);
+    assert_eq!(desk.keys("p"), [Effect::Print], "by key at once");
+}
+
 /// What the screen said when a key was pressed on it.
 fn confirmed(screen: &str) -> Option<(String, String)> {
     let mut rows = screen.lines().map(str::trim_end);

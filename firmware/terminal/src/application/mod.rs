@@ -117,6 +117,8 @@ pub struct Application {
     question: Option<Question>,
     /// How long to wait before printing is tried again.
     retry_ms: u64,
+    /// Nothing is printed before, since the store had nothing to print.
+    print_after_ms: u64,
 
     radio: Radio,
     /// Fetching was asked for, and the radio has not said anything since.
@@ -148,6 +150,7 @@ impl Application {
             current: None,
             question: None,
             retry_ms: PRINT_RETRY_MS,
+            print_after_ms: 0,
             radio: Radio::Off,
             asked: false,
             signal: None,
@@ -274,8 +277,9 @@ impl Application {
             return None;
         }
         if self.levels.to_print > 0 && self.question.is_none() {
-            if let Printing::Stopped { retry_at_ms, .. } = &mut self.printing {
-                *retry_at_ms = now_ms;
+            self.print_after_ms = 0;
+            if let Printing::Stopped { .. } = self.printing {
+                self.printing = Printing::Free;
             }
             return self.next_print(now_ms);
         }
@@ -343,8 +347,9 @@ impl Application {
                 if matches!(self.printing, Printing::Busy { last: true }) {
                     self.tell(Notice::NoReceipt, now_ms);
                 } else {
-                    // Until the store says otherwise.
-                    self.levels.to_print = 0;
+                    // A store that counts what it can't read must not be asked
+                    // again and again.
+                    self.print_after_ms = now_ms + PRINT_RETRY_MS;
                 }
                 self.print_ended(false, now_ms);
             }
@@ -429,7 +434,7 @@ impl Application {
             return NEVER;
         }
         match self.printing {
-            Printing::Free => 0,
+            Printing::Free => self.print_after_ms,
             Printing::Stopped { retry_at_ms, .. } => retry_at_ms,
             Printing::Busy { .. } => NEVER,
         }
