@@ -10,12 +10,14 @@ mod core;
 mod dialer;
 mod fault;
 mod pipe;
+mod setup;
 mod shell;
 mod words;
 
-pub use self::core::{Effect, ModemCore, ModemSetup, SimCard};
+pub use self::core::{Effect, ModemCore};
 pub use dialer::{Call, Dialer, MemoryDialer, TcpDialer};
 pub use fault::{Fault, FaultKind, Moment};
 pub use pipe::Serial;
+pub use setup::{ModemSetup, SimCard};
 pub use shell::{ModemSim, PowerKey};
 pub use words::Family;

@@ -18,10 +18,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::core::{Effect, ModemCore, ModemSetup};
+use super::core::{Effect, ModemCore};
 use super::dialer::Dialer;
 use super::fault::Fault;
 use super::pipe::Serial;
+use super::setup::ModemSetup;
 use crate::clock::SimClock;
 use crate::limits::{LOST_CONNECTIONS_KEPT, SEGMENT_BYTES_MAX};
 
