@@ -3,7 +3,7 @@
 //! Promises: with the same seed and the same loads, the same voltages. Never: a
 //! clock; time is passed in.
 //!
-//! A lithium cell as a source (voltage by charge, [`OPEN_MV`]) behind two
+//! A lithium cell as a source (voltage by charge) behind two
 //! resistances: one that answers at once, one that builds up and goes away over
 //! a minute. That is why a radio burst takes a cell down that looked well, and
 //! why it looks well again soon after.
