@@ -10,14 +10,15 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use risiti_sim::emulator::Footprint;
+use risiti_sim::emulator::{EmulatedTerminal, Footprint, Moment, Setup};
 use risiti_sim::ledger::{Account, Accounts};
+use risiti_sim::modem::TcpDialer;
 use risiti_sim::network::{NetworkProfile, Span};
 use risiti_sim::operator::{Habits, Operator};
 use risiti_terminal::hardware::Key;
 use risiti_tests::crash::seed;
 use risiti_tests::gateway_process::ProcessSwitches;
-use risiti_tests::qemu::{Moment, QemuTerminal, Setup, image, papers_by_payment};
+use risiti_tests::qemu::{image, papers_by_payment};
 use risiti_tests::round_trip::RoundTrip;
 use risiti_tests::turn::turn;
 use tokio::time::Instant;
@@ -91,11 +92,12 @@ fn g5_g6_payments_of_the_real_image_under_500_power_cuts() {
         keeps: true,
         seed: chance.u64(..),
     };
+    let dir = tempfile::tempdir().unwrap();
     let footprint = Footprint::of(&image).unwrap();
     let mut stack_most = 0;
 
     let (operator, terminal) = trip.runtime.block_on(async {
-        let mut terminal = QemuTerminal::new(&setup).unwrap();
+        let mut terminal = EmulatedTerminal::new(&setup, dir.path(), TcpDialer::new()).unwrap();
         let mut operator = Operator::new(habits(kills), chance.u64(..), 0);
         while terminal.cuts() < kills {
             terminal.boot().await.unwrap();
@@ -192,9 +194,10 @@ fn shown_after_a_cut(keeps: bool) -> String {
         keeps,
         seed: seed(),
     };
+    let dir = tempfile::tempdir().unwrap();
     runtime.block_on(async {
         let until = Instant::now() + Duration::from_secs(60);
-        let mut terminal = QemuTerminal::new(&setup).unwrap();
+        let mut terminal = EmulatedTerminal::new(&setup, dir.path(), TcpDialer::new()).unwrap();
         let mut operator = Operator::new(habits(1), setup.seed, 0);
         terminal.boot().await.unwrap();
         terminal

@@ -16,8 +16,10 @@ mod console;
 mod control;
 mod footprint;
 mod machine;
+mod terminal;
 mod world;
 
 pub use footprint::Footprint;
 pub use machine::{Lines, Machine, MachineSpec, blank_flash};
+pub use terminal::{EmulatedTerminal, Moment, Setup};
 pub use world::{Wiring, World};
