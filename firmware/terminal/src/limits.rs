@@ -239,3 +239,11 @@ pub const MODEM_LINGER_MS: u64 = 10_000;
 /// Counters are written so often at most: each time is a note of 76 bytes, and
 /// what a power cut takes is an hour of statistics.
 pub const COUNTERS_MS: u64 = 3_600_000;
+
+/// Bytes of PUBACKs that wait for company: 16 of them. A gateway has 64 receipts
+/// under way at most, so it never waits for these.
+pub const HELD_BYTES_MAX: usize = 64;
+
+/// How long a PUBACK waits for company, in milliseconds: receipts of payments that
+/// left together come within a round trip.
+pub const HELD_MS_MAX: u64 = 1_000;

@@ -160,7 +160,7 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
         };
         // Always fits: the buffer is empty, and the settings' bounds are below it.
         let _no_room = client.connect(now_ms, &connect, &mut self.scratch.transmit);
-        let mut visit = Visit::new(client, orders, settings.patience_ms, now_ms);
+        let mut visit = Visit::new(client, orders, &levels, settings.patience_ms, now_ms);
         visit.subscribe_due = !self.link.subscribed;
         visit.report_due = reports;
         self.link.lost = reports;
@@ -184,11 +184,9 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
                     return self.flush(visit, outcome).await;
                 }
             }
-            self.flush(visit, outcome).await?;
-            let due_ms = match (leave_ms, visit.client.poll_timeout()) {
-                (Some(leave_ms), Some(due_ms)) => leave_ms.min(due_ms),
-                (leave_ms, due_ms) => leave_ms.or(due_ms).unwrap_or(now_ms),
-            };
+            let held_ms = self.hold(visit, outcome).await?;
+            let due_ms = [leave_ms, visit.client.poll_timeout(), held_ms];
+            let due_ms = due_ms.into_iter().flatten().min().unwrap_or(now_ms);
             let Scratch {
                 receive, received, ..
             } = &mut *self.scratch;
@@ -292,6 +290,7 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
                         .map_err(End::Modem)?;
                     outcome.up_bytes = outcome.up_bytes.saturating_add(length as u32);
                     transmit.clear();
+                    visit.release();
                     visit.client.sent(self.clock.now_ms());
                 }
                 Err(Refusal::TooLarge) => {
@@ -302,6 +301,17 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
         }
     }
 
+    /// Sends what is due; until when the rest may wait, if there is any.
+    async fn hold(&mut self, visit: &mut Visit, outcome: &mut Outcome) -> Result<Option<u64>, End> {
+        let buffered = self.scratch.transmit.bytes().len();
+        let until_ms = visit.holds_until(buffered);
+        if buffered > 0 && until_ms.is_some_and(|at_ms| self.clock.now_ms() < at_ms) {
+            return Ok(until_ms);
+        }
+        self.flush(visit, outcome).await?;
+        Ok(None)
+    }
+
     async fn flush(&mut self, visit: &mut Visit, outcome: &mut Outcome) -> Result<(), End> {
         let transmit = &mut self.scratch.transmit;
         if transmit.is_empty() {
@@ -310,6 +320,7 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
         let sent = self.modem.send(transmit.bytes()).await;
         let length = transmit.bytes().len() as u32;
         transmit.clear();
+        visit.release();
         sent.map_err(End::Modem)?;
         outcome.up_bytes = outcome.up_bytes.saturating_add(length);
         visit.client.sent(self.clock.now_ms());
@@ -442,10 +453,12 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
                     }
                 }
                 if let Some(packet_id) = packet_id {
-                    // Always fits: all PUBACKs of a full receive buffer are
-                    // shorter than the transmit buffer, which is empty here.
+                    // Always fits: the PUBACKs of a full receive buffer and those
+                    // that wait are shorter than the transmit buffer.
+                    let room = transmit.room();
                     let fits = transmit.puback(packet_id, reason);
                     fits.map_err(|_| End::Fault(Fault::TooLarge))?;
+                    visit.hold(now_ms, room - transmit.room());
                 }
             }
             Event::None => {}

@@ -238,14 +238,17 @@ impl Schedule {
         self.ended_ms = now_ms;
         self.fetch = false;
         self.round.0 = self.round.0.max(outcome.resent_through);
+        let left = outcome.end == End::Left;
         if outcome.reported {
             self.reported = self.alarms;
+        }
+        // A gateway that keeps nothing retained gets none; its sign of life it had.
+        if outcome.reported || left && now_ms >= self.report_at_ms {
             let (report_ms, spread_ms) = (self.pace.report_ms, self.pace.report_ms / 8);
             let wait_ms = report_ms - self.draw(spread_ms);
             self.report_at_ms = now_ms.saturating_add(wait_ms.into());
         }
         let progress = outcome.acknowledged > outcome.resent || outcome.receipts > 0;
-        let left = outcome.end == End::Left;
         if left {
             self.round = (0, 0);
         }

@@ -3,7 +3,7 @@
 //! Promises: it ends, at the latest after [`ERRAND_MS_MAX`]. Never: a wait that
 //! no receipt can be worth.
 
-use crate::limits::ERRAND_MS_MAX;
+use crate::limits::{ERRAND_MS_MAX, HELD_BYTES_MAX, HELD_MS_MAX};
 use crate::modem::ModemError;
 use crate::mqtt::{Client, Fault, Reason};
 use crate::store::{Levels, Taken};
@@ -114,6 +114,8 @@ pub(super) struct Visit {
     pub(super) subscribe_due: bool,
     pub(super) report_due: bool,
     expects: bool,
+    /// Somebody asks though no record waits for a receipt.
+    asks: bool,
     patience_ms: u16,
     began_ms: u64,
     /// When something last happened that makes a receipt likely.
@@ -123,10 +125,19 @@ pub(super) struct Visit {
     first: u32,
     outstanding: u16,
     full: bool,
+    /// Bytes of PUBACKs that wait for company, and since when.
+    held_bytes: usize,
+    held_ms: u64,
 }
 
 impl Visit {
-    pub(super) fn new(client: Client, orders: &Orders, patience_ms: u16, now_ms: u64) -> Self {
+    pub(super) fn new(
+        client: Client,
+        orders: &Orders,
+        levels: &Levels,
+        patience_ms: u16,
+        now_ms: u64,
+    ) -> Self {
         Self {
             client,
             cursor: 0,
@@ -134,13 +145,38 @@ impl Visit {
             subscribe_due: false,
             report_due: false,
             expects: orders.expects,
+            asks: orders.expects && levels.waiting == 0,
             patience_ms,
             began_ms: now_ms,
             stirred_ms: now_ms,
             first: u32::MAX,
             outstanding: 0,
             full: false,
+            held_bytes: 0,
+            held_ms: 0,
         }
+    }
+
+    /// A PUBACK stands in the buffer.
+    pub(super) fn hold(&mut self, now_ms: u64, bytes: usize) {
+        if self.held_bytes == 0 {
+            self.held_ms = now_ms;
+        }
+        self.held_bytes += bytes;
+    }
+
+    /// The buffer was sent.
+    pub(super) fn release(&mut self) {
+        self.held_bytes = 0;
+    }
+
+    /// Until when what is in the buffer may wait; none: it is to leave now. A
+    /// segment costs 40 bytes of headers, ten times a PUBACK, and receipts seldom
+    /// come alone. A receipt whose PUBACK is lost comes again, and is known.
+    pub(super) fn holds_until(&self, buffered_bytes: usize) -> Option<u64> {
+        let only_pubacks = buffered_bytes == self.held_bytes;
+        (only_pubacks && self.held_bytes < HELD_BYTES_MAX)
+            .then_some(self.held_ms.saturating_add(HELD_MS_MAX))
     }
 
     /// Something happened that makes a receipt likely.
@@ -184,8 +220,8 @@ impl Visit {
         if self.client.awaits_answer() || self.subscribe_due || self.report_due {
             return self.client.is_accepted().then_some(last_ms);
         }
-        let more = levels.waiting > 0 && self.outstanding > 0;
-        if self.full || !(self.expects || more) {
+        let more = levels.waiting > 0 && (self.expects || self.outstanding > 0);
+        if self.full || !(self.asks || more) {
             return Some(0);
         }
         let patient_ms = self.stirred_ms.saturating_add(self.patience_ms.into());

@@ -1,0 +1,702 @@
+//! One errand against a gateway's protocol core, in virtual time.
+#![allow(clippy::unwrap_used)] // a test that fails may as well panic
+
+mod connection_peer;
+
+use connection_peer::{Arrived, Terminal, as_task, packets, receipt};
+use risiti_mqtt::{CloseCause, ReasonCode};
+use risiti_terminal::connection::{End, FIRMWARE, Orders};
+use risiti_terminal::hardware::Clock;
+use risiti_terminal::limits::{ANSWER_MS, ERRAND_MS_MAX, PIPELINE_MAX};
+use risiti_terminal::modem::ModemError;
+use risiti_terminal::mqtt::client::packet_id;
+use risiti_terminal::mqtt::{Fault, Reason};
+
+const CONNECT: u8 = 1;
+const PUBLISH: u8 = 3;
+const PUBACK: u8 = 4;
+const SUBSCRIBE: u8 = 8;
+const PINGREQ: u8 = 12;
+const DISCONNECT: u8 = 14;
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_and_its_receipt_take_three_segments_and_three_round_trips() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.pay().await;
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!(outcome.end, End::Left);
+        assert_eq!((outcome.acknowledged, outcome.receipts), (1, 1));
+        assert_eq!(
+            terminal.sent_types(),
+            [CONNECT, PUBLISH, PUBACK, DISCONNECT]
+        );
+        // CONNECT with the record; PUBACK with the leave.
+        assert_eq!(terminal.modem.sent.len(), 2);
+        // TCP, CONNECT to PUBACK, settlement's 300 ms, and half a round trip that is
+        // not waited for.
+        let took_ms = terminal.clock.now_ms() - terminal.modem.open_at_ms;
+        assert_eq!(took_ms, 2 * terminal.modem.round_trip_ms + 300);
+        let levels = terminal.store.lock().await.levels();
+        assert_eq!((levels.waiting, levels.to_print), (0, 1));
+        let gateway = terminal.gateway.borrow();
+        assert_eq!(gateway.acknowledged, [1]);
+        assert!(matches!(
+            gateway.ends[..],
+            [CloseCause::ClientDisconnected(ReasonCode::Success)]
+        ));
+        assert_eq!(terminal.modem.closes, 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_errand_subscribes_and_reports_and_the_next_does_neither() {
+    as_task(async {
+        let mut terminal = Terminal::new().await;
+        let orders = Orders {
+            report: true,
+            battery_mv: 3_900,
+            ..Orders::default()
+        };
+        let outcome = terminal.run(&orders).await;
+        assert_eq!(outcome.end, End::Left);
+        assert!(outcome.reported);
+        assert_eq!(
+            terminal.sent_types(),
+            [CONNECT, SUBSCRIBE, PUBLISH, DISCONNECT]
+        );
+        assert_eq!(terminal.modem.sent.len(), 2, "all of it in one segment");
+        let birth = terminal.gateway.borrow().birth().unwrap();
+        assert_eq!((birth.firmware, birth.battery_mv), (FIRMWARE, 3_900));
+        assert_eq!((birth.signal, birth.time_s), (Some(17), 1_700_000_000));
+
+        terminal.modem.sent.clear();
+        terminal.run(&Orders::default()).await;
+        assert_eq!(terminal.sent_types(), [CONNECT, DISCONNECT]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_lost_the_session_gets_subscription_and_report_again() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.gateway.borrow_mut().session = None;
+        terminal.pay().await;
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!(outcome.receipts, 1, "{outcome:?}");
+        let gateway = terminal.gateway.borrow();
+        assert_eq!((gateway.subscribes, gateway.births), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_connack_was_lost_is_subscribed_to_all_the_same() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.gateway.borrow_mut().session = None;
+        // CONNECT arrives and makes a session; nothing comes back.
+        terminal.modem.cut_down = Some(0);
+        terminal.pay().await;
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!(outcome.end, End::Modem(ModemError::Closed));
+        assert_eq!(terminal.gateway.borrow().session, Some(false));
+        // The next CONNACK says that a session is present, and it is not enough.
+        terminal.modem.cut_down = None;
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!((outcome.end, outcome.receipts), (End::Left, 1));
+        assert_eq!(terminal.gateway.borrow().session, Some(true));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_without_puback_leaves_again_under_its_identifier_with_dup() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        let sequence = terminal.pay().await;
+        terminal.modem.cut_down = Some(3);
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!(outcome.end, End::Modem(ModemError::Closed));
+        terminal.modem.cut_down = None;
+        let later = terminal.pay().await;
+        terminal.run(&Orders::default()).await;
+        let arrived = |sequence: u32, dup| Arrived {
+            sequence: sequence.into(),
+            packet_id: packet_id(sequence),
+            dup,
+            resend_mark: false,
+        };
+        assert_eq!(
+            terminal.gateway.borrow().arrived,
+            [
+                arrived(sequence, false),
+                arrived(sequence, true),
+                arrived(later, false),
+            ]
+        );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_power_cut_a_record_has_its_identifier_and_no_dup() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        let sequence = terminal.pay().await;
+        terminal.modem.cut_down = Some(3);
+        terminal.run(&Orders::default()).await;
+        terminal.modem.cut_down = None;
+        terminal.restart().await;
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!((outcome.acknowledged, outcome.receipts), (1, 1));
+        let gateway = terminal.gateway.borrow();
+        let arrived = Arrived {
+            sequence: sequence.into(),
+            packet_id: packet_id(sequence),
+            dup: false,
+            resend_mark: false,
+        };
+        assert_eq!(gateway.arrived, [arrived, arrived]);
+        assert_eq!(gateway.journal[&u64::from(sequence)], 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_marked_as_sent_when_connack_refuses() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.pay().await;
+        terminal.gateway.borrow_mut().manners.refuses = Some(ReasonCode::ServerBusy);
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!(outcome.end, End::Refused(Reason::SERVER_BUSY));
+        assert!(terminal.gateway.borrow().arrived.is_empty());
+        assert_eq!(terminal.store.lock().await.levels().unsent, 1);
+        terminal.gateway.borrow_mut().manners.refuses = None;
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!((outcome.acknowledged, outcome.receipts), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_records_leave_in_order_and_never_beyond_the_window() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        let mut sequences = Vec::new();
+        for _ in 0..100 {
+            sequences.push(u64::from(terminal.pay().await));
+        }
+        // A gateway that closes on whoever exceeds this.
+        let receive_maximum = PIPELINE_MAX as u16 - 3;
+        let mut gateway = terminal.gateway.borrow_mut();
+        gateway.manners.limits.receive_maximum = receive_maximum;
+        drop(gateway);
+        terminal.link = Default::default();
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!((outcome.end, outcome.acknowledged), (End::Left, 100));
+        let gateway = terminal.gateway.borrow();
+        let arrived: Vec<u64> = gateway.arrived.iter().map(|one| one.sequence).collect();
+        assert_eq!(arrived, sequences);
+        assert!(gateway.arrived.iter().all(|one| !one.dup));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_takes_fewer_before_connack_closes_once() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        for _ in 0..5 {
+            terminal.pay().await;
+        }
+        terminal.gateway.borrow_mut().manners.limits.receive_maximum = 2;
+        // As after a start: what the last CONNACK said is forgotten.
+        terminal.link = Default::default();
+        let outcome = terminal.run(&Orders::default()).await;
+        let reason = Reason::RECEIVE_MAXIMUM_EXCEEDED;
+        if outcome.end != End::Left {
+            assert_eq!(outcome.end, End::Closed(reason));
+        }
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!(outcome.end, End::Left);
+        assert_eq!(terminal.gateway.borrow().journal.len(), 5);
+        assert!(terminal.gateway.borrow().journal.values().all(|n| *n == 1));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alias_is_used_once_connack_allows_it_and_pays_for_itself() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        for _ in 0..40 {
+            terminal.pay().await;
+        }
+        terminal.run(&Orders::default()).await;
+        let lengths = |terminal: &Terminal| -> Vec<usize> {
+            let sent = &terminal.modem.sent;
+            let all: Vec<u8> = sent.iter().flat_map(|s| s.bytes.clone()).collect();
+            let all = packets(&all);
+            let records = all.iter().filter(|packet| packet[0] >> 4 == PUBLISH);
+            records.map(|packet| packet.len()).collect()
+        };
+        let with = lengths(&terminal);
+        assert_eq!(with.len(), 40);
+        let name = "t/t-000017/records".len();
+        // The last ones by alias, the first ones by name.
+        assert_eq!(with[17] + name - 3, with[0], "{with:?}");
+
+        let mut terminal = Terminal::known().await;
+        let mut gateway = terminal.gateway.borrow_mut();
+        gateway.manners.limits.topic_alias_maximum = 0;
+        drop(gateway);
+        for _ in 0..40 {
+            terminal.pay().await;
+        }
+        terminal.run(&Orders::default()).await;
+        let without = lengths(&terminal);
+        assert!(without.iter().all(|length| *length >= with[0]));
+        assert!(with.iter().sum::<usize>() + 300 < without.iter().sum::<usize>());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn receipts_that_waited_come_by_alias_and_all_in_one_errand() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.gateway.borrow_mut().manners.settles_ms = None;
+        for _ in 0..20 {
+            terminal.pay().await;
+        }
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!((outcome.acknowledged, outcome.receipts), (20, 0));
+        for sequence in 1..=20 {
+            terminal.gateway.borrow_mut().settle(sequence);
+        }
+        terminal.modem.received.clear();
+        let orders = Orders {
+            expects: true,
+            ..Orders::default()
+        };
+        let outcome = terminal.run(&orders).await;
+        assert_eq!((outcome.end, outcome.receipts), (End::Left, 20));
+        assert_eq!(terminal.gateway.borrow().acknowledged.len(), 20);
+        let one = receipt(1, 1).len();
+        // The first with its topic, the others with three bytes instead.
+        let most = 16 + 20 * (one + 10) + "t/t-000017/receipts".len();
+        assert!(terminal.modem.down_bytes() <= most);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_with_a_receipt_ends_and_nothing_is_lost_by_it() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.gateway.borrow_mut().manners.settles_ms = Some(60_000);
+        terminal.pay().await;
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!((outcome.end, outcome.receipts), (End::Left, 0));
+        let took_ms = terminal.clock.now_ms() - terminal.modem.open_at_ms;
+        let patience_ms = u64::from(terminal.settings.patience_ms);
+        assert_eq!(took_ms, 2 * terminal.modem.round_trip_ms + patience_ms);
+        // It comes with the next errand, before anybody grows impatient.
+        let orders = Orders {
+            expects: true,
+            ..Orders::default()
+        };
+        let outcome = terminal.run(&orders).await;
+        assert_eq!((outcome.end, outcome.receipts), (End::Left, 1));
+        let took_ms = terminal.clock.now_ms() - terminal.modem.open_at_ms;
+        assert_eq!(took_ms, 2 * terminal.modem.round_trip_ms);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_saved_while_connected_leaves_at_once() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.gateway.borrow_mut().manners.settles_ms = Some(3_000);
+        terminal.pay().await;
+        let (store, saved, clock) = (&terminal.store, &terminal.saved, &terminal.clock);
+        let errand = risiti_terminal::connection::Errand {
+            modem: &mut terminal.modem,
+            store,
+            clock,
+            settings: &terminal.settings,
+            scratch: &mut terminal.scratch,
+            link: &mut terminal.link,
+            saved,
+        };
+        let later = async {
+            clock.sleep(2_000).await;
+            connection_peer::pay(&mut *store.lock().await).await;
+            saved.signal(());
+        };
+        let orders = Orders::default();
+        let (outcome, ()) = tokio::join!(errand.run(&orders), later);
+        assert_eq!((outcome.acknowledged, outcome.receipts), (2, 2));
+        assert_eq!(terminal.gateway.borrow().connects, 1);
+        let second = &terminal.modem.sent[1];
+        assert_eq!(
+            (second.at_ms - terminal.modem.open_at_ms, second.bytes[0]),
+            (2_000, 0x32)
+        );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_came_before_is_acknowledged_and_counted() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        let sequence = terminal.pay().await;
+        terminal.run(&Orders::default()).await;
+        terminal.gateway.borrow_mut().settle(sequence.into());
+        terminal.gateway.borrow_mut().settle(99_999);
+        let orders = Orders {
+            expects: true,
+            ..Orders::default()
+        };
+        let outcome = terminal.run(&orders).await;
+        assert_eq!(
+            (outcome.receipts, outcome.repeated, outcome.strangers),
+            (0, 1, 1)
+        );
+        assert!(terminal.gateway.borrow().outbox.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_cant_be_read_is_refused_and_stays_with_the_gateway() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        let sequence = terminal.pay().await;
+        terminal.gateway.borrow_mut().manners.settles_ms = None;
+        terminal.run(&Orders::default()).await;
+        let mut later = receipt(sequence.into(), 1);
+        later[1] = 2; // a version to come
+        terminal.gateway.borrow_mut().outbox.insert(7, later);
+        let orders = Orders {
+            expects: true,
+            ..Orders::default()
+        };
+        let outcome = terminal.run(&orders).await;
+        assert_eq!((outcome.end, outcome.strangers), (End::Left, 1));
+        let gateway = terminal.gateway.borrow();
+        assert_eq!(gateway.refused, [7]);
+        assert!(gateway.outbox.contains_key(&7));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_without_room_is_left_to_the_gateway() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.gateway.borrow_mut().manners.settles_ms = None;
+        for _ in 0..60 {
+            terminal.pay().await;
+        }
+        terminal.run(&Orders::default()).await;
+        for sequence in 1..=60 {
+            terminal.gateway.borrow_mut().settle(sequence);
+        }
+        let orders = Orders {
+            expects: true,
+            ..Orders::default()
+        };
+        let outcome = terminal.run(&orders).await;
+        assert_eq!(outcome.end, End::Left);
+        assert!(outcome.full, "{outcome:?}");
+        let stored = terminal.store.lock().await.levels().to_print;
+        let gateway = terminal.gateway.borrow();
+        assert_eq!(gateway.acknowledged.len(), stored as usize);
+        assert_eq!(gateway.outbox.len(), 60 - stored as usize);
+        assert_eq!(u32::from(outcome.receipts), stored);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_puback_that_refuses_keeps_the_record_and_ends_the_errand() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        let sequence = terminal.pay().await;
+        terminal.gateway.borrow_mut().manners.puback = ReasonCode::QuotaExceeded;
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!(
+            (outcome.end, outcome.refused),
+            (End::Left, Some(Reason(0x97)))
+        );
+        assert_eq!(terminal.store.lock().await.levels().unsent, 1);
+        terminal.gateway.borrow_mut().manners.puback = ReasonCode::Success;
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!((outcome.acknowledged, outcome.receipts), (1, 1));
+        // That PUBLISH was over: the second is no repetition of it.
+        let gateway = terminal.gateway.borrow();
+        assert!(gateway.arrived.iter().all(|one| !one.dup));
+        assert_eq!(gateway.journal[&u64::from(sequence)], 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_without_receipt_goes_out_again_with_the_resend_mark() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.gateway.borrow_mut().manners.settles_ms = None;
+        for _ in 0..3 {
+            terminal.pay().await;
+        }
+        terminal.run(&Orders::default()).await;
+        terminal.gateway.borrow_mut().arrived.clear();
+        terminal.gateway.borrow_mut().manners.settles_ms = Some(100);
+        let orders = Orders {
+            expects: true,
+            resend_after: 1,
+            resend_up_to: 2,
+            ..Orders::default()
+        };
+        let outcome = terminal.run(&orders).await;
+        assert_eq!(
+            (outcome.resent, outcome.resent_through, outcome.receipts),
+            (1, 2, 1)
+        );
+        let again = Arrived {
+            sequence: 2,
+            packet_id: packet_id(2),
+            dup: false,
+            resend_mark: true,
+        };
+        assert_eq!(terminal.gateway.borrow().arrived, [again]);
+        assert_eq!(terminal.store.lock().await.levels().waiting, 2);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_will_stands_until_the_next_report() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        let orders = Orders {
+            report: true,
+            ..Orders::default()
+        };
+        terminal.modem.cut_down = Some(10);
+        terminal.run(&orders).await;
+        assert!(terminal.gateway.borrow().is_lost());
+        // Not ordered, but what stands there is not true any more.
+        terminal.modem.cut_down = None;
+        terminal.run(&Orders::default()).await;
+        assert!(terminal.gateway.borrow().birth().is_some());
+        let births = terminal.gateway.borrow().births;
+        terminal.run(&Orders::default()).await;
+        assert_eq!(terminal.gateway.borrow().births, births);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mute_gateway_is_given_up() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.pay().await;
+        terminal.gateway.borrow_mut().manners.mute = true;
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!(outcome.end, End::Timeout);
+        let took_ms = terminal.clock.now_ms() - terminal.modem.open_at_ms;
+        assert_eq!(took_ms, terminal.modem.round_trip_ms + ANSWER_MS);
+        assert_eq!(terminal.modem.closes, 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_breaks_the_standard_is_told_and_left() {
+    as_task(async {
+        let accepted = b"\x20\x03\x01\0\0";
+        let cases: [(&[u8], Fault); 6] = [
+            (b"\x20\x03\x01\0\0\x20\x03\x01\0\0", Fault::Protocol),
+            (b"\xd0\0", Fault::Protocol),
+            (b"\x00\0", Fault::Malformed),
+            (b"\x30\xff\xff\xff\x7f", Fault::TooLarge),
+            (
+                b"\x20\x03\x01\0\0\x32\x0a\0\0\0\x01\x03\x23\0\x02xy",
+                Fault::Alias,
+            ),
+            (
+                b"\x20\x03\x01\0\0\x32\x0a\0\0\0\x01\x03\x23\0\x01xy",
+                Fault::Alias,
+            ),
+        ];
+        for (says, fault) in cases {
+            let mut terminal = Terminal::known().await;
+            terminal.gateway.borrow_mut().manners.says = Some(says.to_vec());
+            let orders = Orders {
+                expects: true,
+                ..Orders::default()
+            };
+            let outcome = terminal.run(&orders).await;
+            assert_eq!(outcome.end, End::Fault(fault), "{says:02x?}");
+            let last = terminal.modem.sent.last().unwrap();
+            assert_eq!(last.bytes, [0xe0, 1, fault.reason().0]);
+        }
+        let mut terminal = Terminal::known().await;
+        let says = [&accepted[..], b"\xe0\x01\x8b"].concat();
+        terminal.gateway.borrow_mut().manners.says = Some(says);
+        let outcome = terminal.run(&Orders::default()).await;
+        // There was nothing to wait for.
+        assert!(matches!(outcome.end, End::Left | End::Closed(Reason(0x8b))));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_leaves_only_when_the_gateway_wants_signs_of_life() {
+    as_task(async {
+        let orders = Orders {
+            expects: true,
+            ..Orders::default()
+        };
+        for (keep_alive_s, pings) in [(None, 0), (Some(8), 3)] {
+            let mut terminal = Terminal::known().await;
+            terminal.settings.patience_ms = 20_000;
+            terminal.gateway.borrow_mut().manners.keep_alive_s = keep_alive_s;
+            terminal.gateway.borrow_mut().manners.settles_ms = None;
+            terminal.pay().await;
+            let outcome = terminal.run(&orders).await;
+            assert_eq!(outcome.end, End::Left);
+            let sent = terminal.sent_types();
+            let sent = sent.iter().filter(|one| **one == PINGREQ).count();
+            assert_eq!(sent, pings);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_never_ends_is_left() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.settings.patience_ms = u16::MAX;
+        // A receipt that is always new to somebody, every ten seconds.
+        terminal.gateway.borrow_mut().manners.settles_ms = None;
+        terminal.pay().await;
+        let gateway = terminal.gateway.clone();
+        let clock = terminal.clock.clone();
+        {
+            let feeder = tokio::task::spawn_local(async move {
+                loop {
+                    clock.sleep(10_000).await;
+                    gateway.borrow_mut().settle(99_999);
+                }
+            });
+            let orders = Orders {
+                expects: true,
+                ..Orders::default()
+            };
+            let began_ms = terminal.clock.now_ms();
+            let outcome = terminal.run(&orders).await;
+            feeder.abort();
+            assert_eq!(outcome.end, End::Left);
+            let took_ms = terminal.clock.now_ms() - began_ms;
+            assert!(took_ms <= ERRAND_MS_MAX + 2_000, "{took_ms}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_modem_says_is_how_it_ended() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.modem.powers = Some(ModemError::Unregistered);
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!(outcome.end, End::Modem(ModemError::Unregistered));
+        terminal.modem.powers = None;
+        terminal.modem.opens = Some(ModemError::Refused);
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!(outcome.end, End::Modem(ModemError::Refused));
+        assert_eq!(terminal.gateway.borrow().connects, 0);
+    })
+    .await;
+}
+
+/// G2, G3, G4 and G7 from the terminal's side: whatever byte the link dies at,
+/// either way, with the power or without.
+#[tokio::test(start_paused = true)]
+async fn a_cut_at_any_byte_loses_nothing_and_doubles_nothing() {
+    as_task(async {
+        let whole = {
+            let mut terminal = Terminal::known().await;
+            three_payments(&mut terminal).await;
+            terminal.run(&Orders::default()).await;
+            (terminal.modem.up_bytes(), terminal.modem.down_bytes())
+        };
+        let mut cuts = 0;
+        for up in [true, false] {
+            let bytes = if up { whole.0 } else { whole.1 };
+            for at in 0..=bytes {
+                for restarts in [false, true] {
+                    let mut terminal = Terminal::known().await;
+                    three_payments(&mut terminal).await;
+                    let modem = &mut terminal.modem;
+                    let cut = if up {
+                        &mut modem.cut_up
+                    } else {
+                        &mut modem.cut_down
+                    };
+                    *cut = Some(at);
+                    terminal.run(&Orders::default()).await;
+                    (terminal.modem.cut_up, terminal.modem.cut_down) = (None, None);
+                    if restarts {
+                        terminal.restart().await;
+                    }
+                    let orders = Orders {
+                        expects: true,
+                        ..Orders::default()
+                    };
+                    let outcome = terminal.run(&orders).await;
+                    let context = format!("cut {at} up {up} restart {restarts}: {outcome:?}");
+                    assert_eq!(outcome.end, End::Left, "{context}");
+                    assert_all_settled(&terminal, &context).await;
+                    cuts += 1;
+                }
+            }
+        }
+        assert!(cuts > 600, "{cuts}");
+    })
+    .await;
+}
+
+async fn three_payments(terminal: &mut Terminal) {
+    for _ in 0..3 {
+        terminal.pay().await;
+    }
+}
+
+async fn assert_all_settled(terminal: &Terminal, context: &str) {
+    let levels = terminal.store.lock().await.levels();
+    assert_eq!((levels.waiting, levels.to_print), (0, 3), "{context}");
+    let gateway = terminal.gateway.borrow();
+    let journal: Vec<_> = gateway.journal.iter().map(|(s, n)| (*s, *n)).collect();
+    assert_eq!(journal, [(1, 1), (2, 1), (3, 1)], "{context}");
+    assert!(gateway.outbox.is_empty(), "{context}");
+    let faults = |end: &&CloseCause| matches!(end, CloseCause::Peer { .. });
+    assert_eq!(gateway.ends.iter().find(faults), None, "{context}");
+    let mut firsts: Vec<u64> = Vec::new();
+    for one in &gateway.arrived {
+        if !firsts.contains(&one.sequence) {
+            firsts.push(one.sequence);
+        }
+    }
+    assert_eq!(firsts, [1, 2, 3], "{context}");
+}
