@@ -61,7 +61,7 @@
 //! # What it costs
 //!
 //! Opening reads 16 bytes of each page, a page of each ring besides the newest one
-//! of each, and every page from the oldest in which something waits: 20 KiB with
+//! of each, and every page from the oldest in which something waits: 40 KiB with
 //! nothing waiting in 1 MiB, all of it with a full one (1.1 s at 8 MHz).
 
 mod check;
@@ -83,9 +83,9 @@ pub use notes::Counters;
 
 use crate::limits::{RESERVED_NUMBERS, WRITE_ATTEMPTS_MAX};
 use notes::{NOTE_BYTES, Note};
-use ring::{BEGUN, DONE, Place, Ring, WHOLE};
+use ring::{Place, Ring};
 use rules::{Rules, Sound};
-use slot::{BLANK, Shape, Slot, State};
+use slot::{BEGUN, BLANK, Shape, Slot, State, WHOLE};
 
 /// Bytes before a receipt in its slot: the sequence number that it answers.
 const SEQUENCE_BYTES: usize = 4;
@@ -133,6 +133,12 @@ pub struct Levels {
     pub torn: u16,
     /// The highest sequence number of a record; 0 if there was none.
     pub last_sequence: u32,
+}
+
+impl Levels {
+    fn count_damaged(&mut self) {
+        self.damaged = self.damaged.saturating_add(1);
+    }
 }
 
 /// A record without a receipt.
@@ -289,6 +295,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
 
         let records = self.records.survey(flash).await?;
         let receipts = self.receipts.survey(flash).await?;
+        self.receipts.skip_numbers(receipts.unreadable_after);
         let is_new =
             notes.last.is_none() && records.last.is_none() && self.records.is_blank(flash).await?;
         self.is_numbered = is_new || notes.last.is_some() || records.last.is_some();
@@ -351,6 +358,8 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         let Some(sequence) = self.next_sequence().await? else {
             return Err(SaveError::Unnumbered);
         };
+        // What was cut may yet be read, so a new page begins above it.
+        self.records.next_number = sequence;
         let Some(place) = self.place(Which::Records).await? else {
             return Err(SaveError::Full);
         };
@@ -409,7 +418,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             && sought.slot.mark(BEGUN) == BLANK
         {
             self.records.set_begun(flash, sought.place).await?;
-            if !sought.slot.is_marked(DONE) {
+            if !sought.slot.is_done() {
                 self.levels.unsent = self.levels.unsent.saturating_sub(1);
             }
         }
@@ -437,7 +446,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
                 Taken::Unknown
             });
         };
-        if record.slot.is_marked(DONE) {
+        if record.slot.is_done() {
             return Ok(Taken::Repeated);
         }
         if !record.found && sequence == self.last_answered {
@@ -528,7 +537,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         let flash = &mut self.flash;
         if let Some(sought) = self.receipts.seek(flash, ordinal).await?
             && sought.found
-            && !sought.slot.is_marked(DONE)
+            && !sought.slot.is_done()
         {
             self.receipts.end(flash, sought.place, &sought.slot).await?;
             self.levels.to_print = self.levels.to_print.saturating_sub(1);
@@ -639,7 +648,9 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             }
             let (ring, flash) = self.ring(which);
             let serial = ring.newest() + 1;
-            ring.begin_page(flash, serial).await?;
+            if !ring.begin_page(flash, serial).await? {
+                self.levels.count_damaged();
+            }
         }
         Err(StoreError::Worn)
     }
@@ -662,7 +673,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             if ring.append(flash, place, number, body).await? {
                 return Ok(Some(place));
             }
-            self.levels.damaged = self.levels.damaged.saturating_add(1);
+            self.levels.count_damaged();
             match self.place(which).await? {
                 Some(next) => place = next,
                 None => return Ok(None),
@@ -683,9 +694,10 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
                 // the first ones of a new page.
                 let serial = self.notes.newest();
                 let is_held = self.note_serial == serial || serial < self.notes.pages;
-                self.notes
-                    .begin_page(flash, serial + u32::from(is_held))
-                    .await?;
+                let serial = serial + u32::from(is_held);
+                if !self.notes.begin_page(flash, serial).await? {
+                    self.levels.count_damaged();
+                }
                 continue;
             };
             let number = self.notes.next_number;
@@ -700,7 +712,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
                 self.is_note_firm = true;
                 return Ok(());
             }
-            self.levels.damaged = self.levels.damaged.saturating_add(1);
+            self.levels.count_damaged();
         }
         Err(StoreError::Worn)
     }
@@ -736,14 +748,14 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         if !record.found {
             return Ok(Resolved::Neither);
         }
-        if record.slot.is_marked(DONE) {
+        if record.slot.is_done() {
             self.records.end(flash, record.place, &record.slot).await?;
             return Ok(Resolved::Settled);
         }
-        if receipt.is_marked(DONE) || receipt.mark(WHOLE) == BLANK {
+        if receipt.is_done() || receipt.mark(WHOLE) == BLANK {
             self.receipts.end(flash, place, &receipt).await?;
             return Ok(Resolved::Voided {
-                waited: !receipt.is_marked(DONE),
+                waited: !receipt.is_done(),
             });
         }
         self.receipts.set_whole(flash, place, &receipt).await?;

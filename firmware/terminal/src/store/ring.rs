@@ -21,7 +21,7 @@
 
 use embedded_storage_async::nor_flash::NorFlash;
 
-use super::slot::{self, BLANK, HEADER_BYTES, Shape, Slot, State};
+use super::slot::{self, BEGUN, BLANK, DONE, HEADER_BYTES, Shape, Slot, State, WHOLE};
 
 /// Where a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,13 +31,6 @@ pub(super) struct Place {
     /// In its page.
     pub(super) slot: u32,
 }
-
-/// Word of the mark that ends a slot's life: settled, printed.
-pub(super) const DONE: usize = 0;
-/// Word that says a record was sent, or that the printing of a receipt began.
-pub(super) const BEGUN: usize = 2;
-/// Word of the mark that a receipt was read back as it was written.
-pub(super) const WHOLE: usize = 4;
 
 /// What a ring was found to hold.
 #[derive(Default)]
@@ -112,6 +105,12 @@ impl Ring {
     /// Lets no page count below this serial, which a note gives.
     pub(super) fn raise_to(&mut self, floor: u32) {
         self.floor = self.floor.max(floor.min(self.serial));
+    }
+
+    /// Gives no slot one of the next numbers, which slots that can't be read may
+    /// have.
+    pub(super) fn skip_numbers(&mut self, numbers: u32) {
+        self.next_number = self.next_number.saturating_add(numbers);
     }
 
     /// Lets the newest page count, and so many before it.
@@ -280,7 +279,7 @@ impl Ring {
                         if slot.flipped.is_some() {
                             survey.repaired = survey.repaired.saturating_add(1);
                         }
-                        if !slot.is_marked(DONE) {
+                        if !slot.is_done() {
                             survey.waiting += 1;
                             survey.fresh += u32::from(slot.mark(BEGUN) == BLANK);
                         }
@@ -289,7 +288,7 @@ impl Ring {
                     }
                     State::Unreadable => survey.unreadable_after += 1,
                 }
-                if slot.state == State::Unreadable && !slot.is_marked(DONE) {
+                if slot.state == State::Unreadable && !slot.is_done() {
                     survey.damaged = survey.damaged.saturating_add(1);
                 }
                 after_last = (slot.state == State::Unreadable).then_some((place, slot));
@@ -354,7 +353,7 @@ impl Ring {
                 let slot = self.inspect(flash, place).await?;
                 let is_kept = slot.state == State::Valid
                     || slot.state == State::Unreadable && self.floor > self.next_erased();
-                if is_kept && !slot.is_marked(DONE) {
+                if is_kept && !slot.is_done() {
                     return Ok(self.floor > self.next_erased());
                 }
             }
@@ -371,12 +370,12 @@ impl Ring {
 
     /// Begins a page: the one after the newest, in the place of the oldest, in
     /// which nothing waits, as a note says; or the newest again. It is erased even
-    /// if it looks blank: an erase that was cut can look so.
+    /// if it looks blank: an erase that was cut can look so. Whether it can be used.
     pub(super) async fn begin_page<F: NorFlash>(
         &mut self,
         flash: &mut F,
         serial: u32,
-    ) -> Result<(), F::Error> {
+    ) -> Result<bool, F::Error> {
         let at = self.page_at::<F>(serial);
         flash.erase(at, at + F::ERASE_SIZE as u32).await?;
         slot::write(
@@ -390,11 +389,9 @@ impl Ring {
         .await?;
         self.serial = serial;
         // A page that doesn't take its head is passed by; its turn comes again.
-        self.slot = match self.base(flash, serial).await? {
-            Some(_) => 0,
-            None => u32::MAX,
-        };
-        Ok(())
+        let is_sound = self.base(flash, serial).await?.is_some();
+        self.slot = if is_sound { 0 } else { u32::MAX };
+        Ok(is_sound)
     }
 
     /// Writes a slot into a blank place and reads it back; none if it can't be
@@ -472,7 +469,7 @@ impl Ring {
         let mut found = None;
         while place.serial <= self.serial {
             let slot = self.inspect(flash, place).await?;
-            if slot.state == State::Valid && !slot.is_marked(DONE) {
+            if slot.state == State::Valid && !slot.is_done() {
                 if is_first {
                     self.first_waiting = place;
                     is_first = false;
@@ -518,7 +515,7 @@ impl Ring {
                     is_above = true;
                     gap = None;
                 }
-                State::Unreadable if is_above && gap.is_none() && !slot.is_marked(DONE) => {
+                State::Unreadable if is_above && gap.is_none() && !slot.is_done() => {
                     gap = Some(Sought {
                         place,
                         slot,
@@ -542,7 +539,7 @@ impl Ring {
             for slot in 0..self.slots_per_page::<F>() {
                 let place = Place { serial, slot };
                 let slot = self.inspect(flash, place).await?;
-                if slot.state == State::Valid && slot.is_marked(BEGUN) && slot.is_marked(DONE) {
+                if slot.state == State::Valid && slot.is_marked(BEGUN) && slot.is_done() {
                     last = Some((place, slot));
                 }
             }

@@ -45,6 +45,13 @@ const PIECE_BYTES: usize = 48;
 /// Words of marks that a slot may have.
 pub(super) const MARKS_MAX: usize = 6;
 
+/// Word of the mark that ends a slot's life: settled, printed.
+pub(super) const DONE: usize = 0;
+/// Word that says a record was sent, or that the printing of a receipt began.
+pub(super) const BEGUN: usize = 2;
+/// Word of the mark that a receipt was read back as it was written.
+pub(super) const WHOLE: usize = 4;
+
 /// What slots of one kind look like.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
@@ -107,6 +114,16 @@ impl Slot {
         let words = [self.mark(word), self.mark(word + 1)];
         words.iter().any(|word| word.count_ones() <= ONES_MAX)
             || words.iter().all(|&word| word != BLANK)
+    }
+
+    /// Whether its life has ended. Of a slot that can't be read, two words that
+    /// are not blank say nothing: they may be as spoiled as the rest.
+    pub(super) fn is_done(&self) -> bool {
+        let words = [self.mark(DONE), self.mark(DONE + 1)];
+        match self.state {
+            State::Unreadable => words.iter().any(|word| word.count_ones() <= ONES_MAX),
+            State::Valid | State::Blank => self.is_marked(DONE),
+        }
     }
 
     pub(super) fn mark(&self, word: usize) -> u32 {

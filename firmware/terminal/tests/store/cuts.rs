@@ -24,6 +24,12 @@ const RUNS: u64 = 200_000;
 /// Threads that share them.
 const THREADS: u64 = 2;
 
+/// Edges that each cut of the script is given: a clean one, and ragged ones.
+const EDGES: u64 = 4;
+
+/// Faults that a thread finds before it gives up.
+const FAULTS_MAX: usize = 5;
+
 /// What was done in a test.
 #[derive(Default)]
 pub struct Tally {
@@ -85,58 +91,63 @@ fn cut_once<R: Rules>(
     done.map_err(|stop| format!("cut after {after}, {tear:?}, seed {seed}: {stop:?}"))
 }
 
-/// Cuts the script at every byte; what broke.
-pub fn cut_everywhere<R: Rules>(
-    tears: &[(Tear, u64)],
-    habits: Habits,
-    tally: &mut Tally,
-) -> Vec<String> {
-    let mut broken = Vec::new();
-    for &(tear, seed) in tears {
-        for after in 0.. {
-            match cut_once::<R>(after, tear, seed ^ after << 8, habits, tally) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(what) => {
-                    broken.push(what);
-                    if broken.len() > 20 {
-                        return broken;
+/// Does this with 0, 1, 2 and so on, on all threads, until it says that there is
+/// no more or has found a few faults; what broke.
+fn on_all_threads<D>(done: D) -> (Tally, String)
+where
+    D: Fn(u64, &mut Tally) -> Result<bool, String> + Sync,
+{
+    let next = AtomicU64::new(0);
+    let mut sum = Tally::default();
+    let mut faults = String::new();
+    thread::scope(|scope| {
+        let workers = (0..THREADS).map(|_| {
+            scope.spawn(|| {
+                let mut tally = Tally::default();
+                let mut broken = Vec::new();
+                while broken.len() < FAULTS_MAX {
+                    match done(next.fetch_add(1, Ordering::Relaxed), &mut tally) {
+                        Ok(true) => {}
+                        Ok(false) => break,
+                        Err(what) => broken.push(what),
                     }
                 }
+                (tally, broken)
+            })
+        });
+        for worker in workers.collect::<Vec<_>>() {
+            let (tally, broken) = worker.join().expect("no run panics");
+            sum.runs += tally.runs;
+            sum.starts += tally.starts;
+            sum.saved += tally.saved;
+            for what in broken {
+                let _ = writeln!(faults, "{what}");
             }
         }
-    }
-    broken
+    });
+    (sum, faults)
+}
+
+/// Cuts the script at every byte, with a clean and with ragged edges.
+pub fn cut_everywhere<R: Rules>(habits: Habits) -> (Tally, String) {
+    on_all_threads(|cut, tally| {
+        let after = cut / EDGES;
+        let seed = cut % EDGES;
+        let tear = match seed {
+            0 => Tear::Clean,
+            _ => Tear::Ragged,
+        };
+        cut_once::<R>(after, tear, seed | after << 8, habits, tally)
+    })
 }
 
 #[test]
 fn nothing_is_lost_by_a_cut_at_any_byte() {
-    let tears = [
-        (Tear::Clean, 0),
-        (Tear::Ragged, 1),
-        (Tear::Ragged, 2),
-        (Tear::Ragged, 3),
-    ];
-    let (mut cuts, mut broken) = (Tally::default(), Vec::new());
-    thread::scope(|scope| {
-        let halves = tears.chunks(tears.len() / THREADS as usize).map(|tears| {
-            scope.spawn(|| {
-                let mut tally = Tally::default();
-                let broken = cut_everywhere::<Sound>(tears, Habits::default(), &mut tally);
-                (tally, broken)
-            })
-        });
-        for half in halves.collect::<Vec<_>>() {
-            let (tally, what) = half.join().expect("no run panics");
-            cuts.runs += tally.runs;
-            cuts.starts += tally.starts;
-            cuts.saved += tally.saved;
-            broken.extend(what);
-        }
-    });
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    let (cuts, broken) = cut_everywhere::<Sound>(Habits::default());
+    assert!(broken.is_empty(), "\n{broken}");
     println!(
-        "store: cut at every byte: {} cuts, {} starts, {} records saved, 0 lost",
+        "store: cut at every byte of a script: {} cuts, {} starts, {} records saved; \
+         0 lost, 0 numbers reused, 0 receipts printed twice",
         cuts.runs, cuts.starts, cuts.saved
     );
 }
@@ -230,47 +241,32 @@ fn from_environment(name: &str) -> Option<u64> {
     env::var(name).ok()?.parse().ok()
 }
 
+/// So many runs with seeds from 0 on.
+pub fn many_runs<R: Rules>(runs: u64, habits: Habits) -> (Tally, String) {
+    on_all_threads(|seed, tally| {
+        if seed >= runs {
+            return Ok(false);
+        }
+        seeded_run::<R>(seed, habits, tally)
+            .map(|()| true)
+            .map_err(|stop| {
+                format!(
+                    "{stop:?}; replay with RISITI_SEED={seed} \
+                     cargo test -p risiti-terminal --test store cuts::replay"
+                )
+            })
+    })
+}
+
 #[test]
 fn nothing_is_lost_by_cuts_at_random() {
     let runs = from_environment("RISITI_RUNS").unwrap_or(RUNS);
-    let next = AtomicU64::new(0);
-    let mut sum = Tally::default();
-    let mut broken = String::new();
-    thread::scope(|scope| {
-        let workers = (0..THREADS).map(|_| {
-            scope.spawn(|| {
-                let mut tally = Tally::default();
-                let mut broken = Vec::new();
-                while broken.len() < 5 {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= runs {
-                        break;
-                    }
-                    if let Err(stop) = seeded_run::<Sound>(seed, Habits::default(), &mut tally) {
-                        broken.push((seed, stop));
-                    }
-                }
-                (tally, broken)
-            })
-        });
-        for worker in workers.collect::<Vec<_>>() {
-            let (tally, what) = worker.join().expect("no run panics");
-            sum.runs += tally.runs;
-            sum.starts += tally.starts;
-            sum.saved += tally.saved;
-            for (seed, stop) in what {
-                let _ = writeln!(
-                    broken,
-                    "{stop:?}; replay with RISITI_SEED={seed} \
-                     cargo test -p risiti-terminal --test store cuts::replay"
-                );
-            }
-        }
-    });
+    let (tally, broken) = many_runs::<Sound>(runs, Habits::default());
     assert!(broken.is_empty(), "\n{broken}");
     println!(
-        "store: random cuts: {} runs, {} starts, {} records saved, 0 lost",
-        sum.runs, sum.starts, sum.saved
+        "store: random cuts: {} runs, {} starts, {} records saved; \
+         0 lost, 0 numbers reused, 0 receipts printed twice",
+        tally.runs, tally.starts, tally.saved
     );
 }
 

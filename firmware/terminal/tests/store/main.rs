@@ -9,5 +9,7 @@
 //! | `world` | the terminal, gateway, paper and human around it |
 
 mod basics;
+mod controls;
 mod cuts;
+mod damage;
 mod world;

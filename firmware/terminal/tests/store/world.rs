@@ -40,7 +40,6 @@ macro_rules! promise {
         }
     };
 }
-pub(crate) use promise;
 
 /// What happens at a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +80,7 @@ struct Paper {
 }
 
 /// A record as the terminal made it.
+#[derive(Clone)]
 struct Made {
     bytes: Vec<u8>,
     /// Whether `save` returned.
@@ -92,9 +92,6 @@ struct Made {
 pub struct Habits {
     /// The terminal marks a receipt as begun only after it is on paper.
     pub begins_late: bool,
-    /// Slots are corrupted in this run: a record that was never saved may then be
-    /// gone.
-    pub sees_damage: bool,
 }
 
 /// All of it.
@@ -117,7 +114,8 @@ pub struct World<const PAGE: usize, R> {
     paper: BTreeMap<u32, Paper>,
     counters: Counters,
     subscribed: bool,
-    /// The calls whose outcome is open because of a cut.
+    /// What was being noted when power was cut: it may be read at any start until
+    /// something is noted again.
     counters_tried: Option<Counters>,
     subscribed_tried: Option<bool>,
     pub restarts: u32,
@@ -149,6 +147,21 @@ impl<const PAGE: usize, R: Rules> World<PAGE, R> {
         }
     }
 
+    /// The same terminal once more, switched off.
+    pub fn copy(&self) -> Self {
+        Self {
+            chip: self.chip.copy(),
+            store: None,
+            made: self.made.clone(),
+            published: self.published.clone(),
+            deliverable: self.deliverable.clone(),
+            acknowledged: self.acknowledged.clone(),
+            taken: self.taken.clone(),
+            paper: self.paper.clone(),
+            ..*self
+        }
+    }
+
     /// Power comes back, if it was gone, and the store is opened.
     pub fn start(&mut self) -> Result<(), Stop> {
         self.store = None;
@@ -157,19 +170,17 @@ impl<const PAGE: usize, R: Rules> World<PAGE, R> {
         self.opening = opening;
         promise!(opening.is_numbered, "the store can't number records");
         let counters = *store.counters();
-        let may_be = [Some(self.counters), self.counters_tried.take()];
+        let may_be = [Some(self.counters), self.counters_tried];
         promise!(
             may_be.contains(&Some(counters)),
             "counters were {:?}, not {counters:?}",
             self.counters
         );
-        self.counters = counters;
-        let may_be = [Some(self.subscribed), self.subscribed_tried.take()];
+        let may_be = [Some(self.subscribed), self.subscribed_tried];
         promise!(
             may_be.contains(&Some(store.is_subscribed())),
             "the subscription is forgotten"
         );
-        self.subscribed = store.is_subscribed();
         self.store = Some(store);
         Ok(())
     }

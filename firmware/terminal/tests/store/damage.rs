@@ -1,0 +1,231 @@
+//! Damage: flipped bits, spoiled pages, cells that take nothing, a flash that
+//! isn't ours.
+
+use embassy_futures::block_on;
+use risiti_sim::nor::{Nor, NorError};
+use risiti_terminal::store::rules::Sound;
+use risiti_terminal::store::{SaveError, Store, Taken};
+
+use crate::world::{Habits, Step, Stop, World, receipt};
+
+const PAGE: usize = 1024;
+/// For what is done to every bit.
+const PAGE_SMALL: usize = 512;
+const PAGES: usize = 8;
+type Small = Nor<PAGE>;
+
+/// Chips spoiled at random.
+const RUNS: u64 = 2_000;
+
+/// A world in the middle of its work: records sent and unsent, receipts to come,
+/// to print and printed, every ring come round.
+fn busy_world<const SIZE: usize>() -> World<SIZE, Sound> {
+    let mut world = World::new(Nor::new(PAGES * SIZE), Habits::default());
+    world.start().expect("a blank chip opens");
+    let mut day = Vec::new();
+    for _ in 0..25 {
+        day.extend([Step::Save, Step::Save, Step::SendAll, Step::Count]);
+        day.extend([Step::Take(0), Step::Take(0), Step::Print, Step::Print]);
+    }
+    day.extend([Step::Save, Step::Save, Step::SendAll, Step::Take(0)]);
+    day.extend([Step::Save, Step::Save, Step::Take(1), Step::Print]);
+    for step in day {
+        world.step(step).expect("nothing is wrong yet");
+    }
+    world
+}
+
+#[test]
+fn no_single_flipped_bit_loses_anything() {
+    let mut repaired = 0;
+    let busy = busy_world::<PAGE_SMALL>();
+    let bits = busy.chip.image().len() * 8;
+    for bit in 0..bits {
+        let mut world = busy.copy();
+        world.chip.flip(bit);
+        let done = world.settle();
+        assert_eq!(done, Ok(()), "bit {bit}, at {:#x}", bit / 8);
+        repaired += u64::from(world.opening.repaired);
+    }
+    assert!(repaired > 0);
+    println!("store: each of {bits} bits flipped: 0 lost; {repaired} repaired in slots that wait");
+}
+
+#[test]
+fn damage_anywhere_is_counted_and_the_rest_goes_on() {
+    let mut draw = fastrand::Rng::with_seed(7);
+    let (mut damaged, mut missing) = (0, 0);
+    let busy = busy_world::<PAGE>();
+    for run in 0..RUNS {
+        let world = busy.copy();
+        for _ in 0..draw.usize(1..40) {
+            world.chip.flip(draw.usize(..PAGES * PAGE * 8));
+        }
+        if draw.bool() {
+            let at = draw.usize(..PAGES) * PAGE;
+            let noise: Vec<u8> = (0..PAGE).map(|_| draw.u8(..)).collect();
+            world.chip.overwrite(at, &noise);
+        }
+        // Whatever is lost, it opens, takes payments or says that it can't, and
+        // finds its way round both rings again.
+        let (mut store, opening) = block_on(Store::open(world.chip.handle())).expect("opened");
+        damaged += u32::from(opening.damaged + opening.torn);
+        let mut numbers = Vec::new();
+        for _ in 0..120 {
+            let saved = block_on(store.save(|number, into| {
+                into[..4].copy_from_slice(&number.to_le_bytes());
+                Ok(4)
+            }));
+            match saved {
+                Ok(number) => numbers.push(number),
+                Err(SaveError::Full) => {}
+                Err(other) => panic!("run {run}: {other:?}"),
+            }
+            let mut into = [0; 40];
+            while let Some(next) = block_on(store.next_waiting(0, &mut into)).expect("read") {
+                let taken = block_on(store.take_receipt(next.sequence, &receipt(next.sequence)));
+                let job = block_on(store.next_to_print(&mut [0; 265])).expect("read");
+                if let Some(job) = job {
+                    block_on(store.print_began(job.ordinal)).expect("begun");
+                    block_on(store.print_ended(job.ordinal)).expect("ended");
+                } else if taken != Ok(Taken::New) {
+                    missing += 1;
+                    break;
+                }
+            }
+        }
+        assert!(numbers.len() > 100, "run {run}: {} saved", numbers.len());
+        assert!(numbers.is_sorted_by(|a, b| a < b), "run {run}");
+        assert!(numbers[0] > 50, "run {run}: number {} again", numbers[0]);
+    }
+    assert!(damaged > 0);
+    println!("store: {RUNS} spoiled chips: all go on; {damaged} slots counted, {missing} stuck");
+}
+
+#[test]
+fn a_spoiled_page_of_records_takes_no_other_with_it() {
+    let mut world = World::<PAGE, Sound>::new(Small::new(PAGES * PAGE), Habits::default());
+    world.start().expect("a blank chip opens");
+    for _ in 0..40 {
+        world.save().expect("saved").expect("there is room");
+    }
+    // Pages 4 to 7 hold records, 15 each; this one holds 16 to 30.
+    world.chip.overwrite(5 * PAGE, &[0x5A; PAGE]);
+    let (mut store, opening) =
+        block_on(Store::open(world.chip.handle())).expect("damage is no error");
+    // The head of its page can be told from its neighbours, the slots can't.
+    assert_eq!(opening.damaged, 16);
+    assert_eq!(store.levels().damaged, 16);
+    let mut after = 0;
+    let mut left = Vec::new();
+    let mut into = [0; 40];
+    while let Some(waiting) = block_on(store.next_waiting(after, &mut into)).expect("read") {
+        after = waiting.sequence;
+        left.push(after);
+    }
+    assert_eq!(left, (1..=15).chain(31..=40).collect::<Vec<_>>());
+    // Their receipts are taken all the same, and printed.
+    assert_eq!(
+        block_on(store.take_receipt(20, &receipt(20))),
+        Ok(Taken::New)
+    );
+    assert_eq!(
+        block_on(store.take_receipt(20, &receipt(20))),
+        Ok(Taken::Repeated)
+    );
+    let job = block_on(store.next_to_print(&mut [0; 265])).expect("read");
+    assert!(job.is_some_and(|job| job.sequence == 20));
+}
+
+#[test]
+fn a_torn_slot_is_no_damage_and_is_told_once() {
+    let chip = Small::new(PAGES * PAGE);
+    let save = |store: &mut Store<Small>| block_on(store.save(|_, into| Ok(into.len())));
+    let (mut store, _) = block_on(Store::open(chip.handle())).expect("opened");
+    assert_eq!(save(&mut store), Ok(1));
+    chip.cut_after(20, risiti_sim::nor::Tear::Clean, 0);
+    assert!(save(&mut store).is_err());
+    chip.power_up();
+    let (_, opening) = block_on(Store::open(chip.handle())).expect("opened");
+    assert_eq!((opening.damaged, opening.torn), (0, 1));
+    let (mut store, opening) = block_on(Store::open(chip.handle())).expect("opened");
+    assert_eq!((opening.damaged, opening.torn), (0, 0));
+    assert_eq!(save(&mut store), Ok(17));
+    assert_eq!(store.levels().waiting, 2);
+}
+
+#[test]
+fn cells_that_take_nothing_are_passed_by() {
+    // A page of records that keeps nothing, and one of which the first half does.
+    for worn in [5 * PAGE..6 * PAGE, 5 * PAGE + 512..6 * PAGE] {
+        let mut world = World::<PAGE, Sound>::new(Small::new(PAGES * PAGE), Habits::default());
+        world.chip.wear_out(worn);
+        world.start().expect("a blank chip opens");
+        for _ in 0..30 {
+            world.save().expect("saved").expect("there is room");
+        }
+        world.check().expect("all wait");
+        assert!(world.store().levels().damaged > 0);
+        world.settle().expect("all is settled");
+    }
+}
+
+#[test]
+fn a_flash_that_refuses_once_loses_nothing() {
+    let mut world = busy_world::<PAGE>();
+    for step in [Step::Print, Step::Print, Step::Print, Step::SendAll] {
+        world.step(step).expect("nothing is wrong yet");
+    }
+    for step in [Step::Save, Step::Take(0), Step::Print, Step::Count] {
+        world.chip.fail_once();
+        let refused = world.step(step);
+        assert!(
+            matches!(&refused, Err(Stop::Broken(what)) if what.contains("Refused")),
+            "{step:?}: {refused:?}"
+        );
+        world.step(step).expect("it goes on");
+    }
+    world.settle().expect("all is settled");
+}
+
+#[test]
+fn what_is_not_ours_is_not_touched() {
+    let mut draw = fastrand::Rng::with_seed(3);
+    for fill in [0, 1] {
+        let image: Vec<u8> = (0..PAGES * PAGE).map(|_| draw.u8(..) * fill).collect();
+        let chip = Small::holding(image.clone());
+        let (mut store, opening) =
+            block_on(Store::open(chip.handle())).expect("what it holds is no error");
+        assert!(!opening.is_new && !opening.is_numbered);
+        let saved = block_on(store.save(|_, _| Ok(1)));
+        assert_eq!(
+            saved,
+            Err::<u32, SaveError<NorError>>(SaveError::Unnumbered)
+        );
+        let taken = block_on(store.take_receipt(1, &receipt(1)));
+        assert_eq!(taken, Ok(Taken::Unknown));
+        assert_eq!(chip.image(), image);
+    }
+}
+
+#[test]
+fn no_number_is_used_again_when_all_notes_are_lost() {
+    let mut world = busy_world::<PAGE>();
+    let last = world.store().levels().last_sequence;
+    world.chip.overwrite(0, &[0; 2 * PAGE]);
+    let (mut store, opening) = block_on(Store::open(world.chip.handle())).expect("opened");
+    assert!(opening.is_numbered);
+    let saved = block_on(store.save(|_, _| Ok(1)));
+    assert!(saved.is_ok_and(|number| number > last));
+}
+
+#[test]
+fn no_number_is_used_again_when_all_records_are_lost() {
+    let mut world = busy_world::<PAGE>();
+    let last = world.store().levels().last_sequence;
+    world.chip.overwrite(4 * PAGE, &[0; 4 * PAGE]);
+    let (mut store, opening) = block_on(Store::open(world.chip.handle())).expect("opened");
+    assert!(opening.is_numbered);
+    let saved = block_on(store.save(|_, _| Ok(1)));
+    assert!(saved.is_ok_and(|number| number > last));
+}
