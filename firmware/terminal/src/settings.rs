@@ -34,7 +34,6 @@
 //! later firmware's settings serve an earlier one.
 
 use crc::{CRC_32_ISCSI, Crc, NoTable};
-use minicbor::data::Type;
 use minicbor::decode::Decoder;
 use minicbor::encode::write::Cursor;
 use minicbor::encode::{Encoder, Write};
@@ -51,6 +50,9 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 7;
 const CRC_BYTES: usize = 4;
 const KEYS: u64 = 15;
+
+/// Stands for the terminal's id in the template of a topic.
+const ID: &str = "{id}";
 
 /// Bit by bit: it runs once at each start, and a table is a kilobyte.
 const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISCSI);
@@ -69,7 +71,11 @@ impl<'a> Topic<'a> {
     /// `t/{id}/records`. None without `{id}`, or with what no topic name may hold.
     #[must_use]
     pub fn from_template(template: &'a str) -> Option<Self> {
-        let (before, behind) = template.split_once("{id}")?;
+        // Not `split_once`, whose search for any text is a kilobyte of flash.
+        let mut places = template.as_bytes().windows(ID.len());
+        let at = places.position(|bytes| bytes == ID.as_bytes())?;
+        let (before, rest) = template.split_at_checked(at)?;
+        let behind = rest.strip_prefix(ID)?;
         let topic = Self { before, behind };
         topic.is_valid().then_some(topic)
     }
@@ -77,7 +83,7 @@ impl<'a> Topic<'a> {
     fn is_valid(&self) -> bool {
         // No wildcard and no control; the rest of ASCII may stand in a topic name.
         let fits = |byte: u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'+' | b'#');
-        self.len("{id}") <= TOPIC_TEMPLATE_BYTES_MAX
+        self.len(ID) <= TOPIC_TEMPLATE_BYTES_MAX
             && self.before.bytes().chain(self.behind.bytes()).all(fits)
     }
 
@@ -383,8 +389,8 @@ impl<'a> Settings<'a> {
         for (key, topic) in [(10, self.records), (11, self.receipts), (12, self.status)] {
             // A text in three parts, of one length.
             to.u8(key)?;
-            write_head(to, topic.len("{id}"))?;
-            for part in [topic.before, "{id}", topic.behind] {
+            write_head(to, topic.len(ID))?;
+            for part in [topic.before, ID, topic.behind] {
                 to.writer_mut()
                     .write_all(part.as_bytes())
                     .map_err(minicbor::encode::Error::write)?;
@@ -422,10 +428,12 @@ fn short(from: &mut Decoder<'_>, setting: Setting) -> Result<u16, SettingsError>
 }
 
 fn pass_over(from: &mut Decoder<'_>) -> Result<(), SettingsError> {
-    let passed = match from.datatype() {
-        Ok(Type::U8 | Type::U16 | Type::U32 | Type::U64) => from.u64().map(drop),
-        Ok(Type::String) => from.str().map(drop),
-        Ok(Type::Bytes) => from.bytes().map(drop),
+    // The major type (RFC 8949 section 3.1).
+    let first = from.input().get(from.position());
+    let passed = match first.map(|first| first >> 5) {
+        Some(0) => from.u64().map(drop),
+        Some(2) => from.bytes().map(drop),
+        Some(3) => from.str().map(drop),
         _ => return Err(SettingsError::Damaged),
     };
     passed.map_err(|_| SettingsError::Damaged)

@@ -3,11 +3,14 @@
 
 mod connection_peer;
 
+use std::cell::RefMut;
+
 use connection_peer::{Arrived, Terminal, as_task, packets, receipt};
-use risiti_mqtt::{CloseCause, ReasonCode};
-use risiti_terminal::connection::{End, FIRMWARE, Orders};
+use risiti_mqtt::{CloseCause, ConnectionLimits, ReasonCode};
+use risiti_sim::nor::Tear;
+use risiti_terminal::connection::{End, FIRMWARE, Link, Orders, Scratch};
 use risiti_terminal::hardware::Clock;
-use risiti_terminal::limits::{ANSWER_MS, ERRAND_MS_MAX, PIPELINE_MAX};
+use risiti_terminal::limits::{ANSWER_MS, ERRAND_MS_MAX, HELD_MS_MAX, PIPELINE_MAX};
 use risiti_terminal::modem::ModemError;
 use risiti_terminal::mqtt::client::packet_id;
 use risiti_terminal::mqtt::{Fault, Reason};
@@ -192,9 +195,7 @@ async fn many_records_leave_in_order_and_never_beyond_the_window() {
         }
         // A gateway that closes on whoever exceeds this.
         let receive_maximum = PIPELINE_MAX as u16 - 3;
-        let mut gateway = terminal.gateway.borrow_mut();
-        gateway.manners.limits.receive_maximum = receive_maximum;
-        drop(gateway);
+        limits(&terminal).receive_maximum = receive_maximum;
         terminal.link = Default::default();
         let outcome = terminal.run(&Orders::default()).await;
         assert_eq!((outcome.end, outcome.acknowledged), (End::Left, 100));
@@ -213,7 +214,7 @@ async fn a_gateway_that_takes_fewer_before_connack_closes_once() {
         for _ in 0..5 {
             terminal.pay().await;
         }
-        terminal.gateway.borrow_mut().manners.limits.receive_maximum = 2;
+        limits(&terminal).receive_maximum = 2;
         // As after a start: what the last CONNACK said is forgotten.
         terminal.link = Default::default();
         let outcome = terminal.run(&Orders::default()).await;
@@ -251,9 +252,7 @@ async fn an_alias_is_used_once_connack_allows_it_and_pays_for_itself() {
         assert_eq!(with[17] + name - 3, with[0], "{with:?}");
 
         let mut terminal = Terminal::known().await;
-        let mut gateway = terminal.gateway.borrow_mut();
-        gateway.manners.limits.topic_alias_maximum = 0;
-        drop(gateway);
+        limits(&terminal).topic_alias_maximum = 0;
         for _ in 0..40 {
             terminal.pay().await;
         }
@@ -677,6 +676,12 @@ async fn a_cut_at_any_byte_loses_nothing_and_doubles_nothing() {
     .await;
 }
 
+fn limits(terminal: &Terminal) -> RefMut<'_, ConnectionLimits> {
+    RefMut::map(terminal.gateway.borrow_mut(), |gateway| {
+        &mut gateway.manners.limits
+    })
+}
+
 async fn three_payments(terminal: &mut Terminal) {
     for _ in 0..3 {
         terminal.pay().await;
@@ -699,4 +704,74 @@ async fn assert_all_settled(terminal: &Terminal, context: &str) {
         }
     }
     assert_eq!(firsts, [1, 2, 3], "{context}");
+}
+
+/// G4 and G6: whatever step of a flash write the power goes at while connected.
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_got_its_puback_is_in_flash_whenever_the_power_goes() {
+    as_task(async {
+        let steps = {
+            let mut terminal = Terminal::known().await;
+            three_payments(&mut terminal).await;
+            let before = terminal.flash.steps();
+            terminal.run(&Orders::default()).await;
+            terminal.flash.steps() - before
+        };
+        assert!(steps > 100, "{steps}");
+        for step in 0..steps {
+            let mut terminal = Terminal::known().await;
+            three_payments(&mut terminal).await;
+            terminal.flash.cut_after(step, Tear::Ragged, step);
+            let outcome = terminal.run(&Orders::default()).await;
+            assert_eq!(outcome.end, End::Store, "step {step}");
+            terminal.flash.power_up();
+            terminal.restart().await;
+            let acknowledged = terminal.gateway.borrow().acknowledged.len();
+            let levels = terminal.store.lock().await.levels();
+            assert!(levels.to_print as usize >= acknowledged, "step {step}");
+            let orders = Orders {
+                expects: true,
+                ..Orders::default()
+            };
+            let outcome = terminal.run(&orders).await;
+            let context = format!("step {step}: {outcome:?}");
+            assert_eq!(outcome.end, End::Left, "{context}");
+            assert_all_settled(&terminal, &context).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pubacks_of_receipts_wait_for_company_and_no_longer_than_a_second() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.gateway.borrow_mut().manners.settles_ms = None;
+        for _ in 0..4 {
+            terminal.pay().await;
+        }
+        terminal.run(&Orders::default()).await;
+        for sequence in 1..=3 {
+            terminal.gateway.borrow_mut().settle(sequence);
+        }
+        terminal.modem.sent.clear();
+        // The fourth does not come, so that patience lasts.
+        let orders = Orders {
+            expects: true,
+            ..Orders::default()
+        };
+        let outcome = terminal.run(&orders).await;
+        assert_eq!(outcome.receipts, 3);
+        let sent = &terminal.modem.sent;
+        let lengths: Vec<usize> = sent.iter().map(|segment| segment.bytes.len()).collect();
+        assert_eq!(lengths[1..], [3 * 4, 2], "PUBACKs, then the leave");
+        assert_eq!(sent[1].at_ms - sent[0].at_ms, 700 + HELD_MS_MAX);
+    })
+    .await;
+}
+
+#[test]
+fn an_errands_buffers_are_about_a_kilobyte() {
+    assert!(size_of::<Scratch>() <= 1_100);
+    assert!(size_of::<Link>() <= 16);
 }
