@@ -14,7 +14,8 @@ pub struct Radio {
     pub down_bytes: u64,
     /// Milliseconds for which the modem was powered.
     pub on_ms: u64,
-    /// Milliseconds of them with a TCP connection open or opening.
+    /// Milliseconds of them in which packet data were being brought up, or a TCP
+    /// connection was open or opening.
     pub connected_ms: u64,
     /// Millijoules, by the currents of the modem's datasheet.
     pub energy_mj: u64,

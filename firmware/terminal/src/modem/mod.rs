@@ -38,7 +38,8 @@ pub trait Modem {
     async fn open(&mut self, host: &str, port: u16) -> Result<(), ModemError>;
 
     /// Hands these bytes over as one segment; returns once the modem has taken
-    /// responsibility for all of them.
+    /// responsibility for all of them. Whoever drops the future gives the
+    /// connection up: nobody knows how many were taken.
     ///
     /// # Errors
     /// The connection is gone ([`ModemError::Closed`]), or by reason.

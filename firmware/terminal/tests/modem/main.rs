@@ -3,5 +3,6 @@
 
 mod bytes;
 mod faults;
+mod madness;
 mod session;
 mod world;
