@@ -585,30 +585,44 @@ async fn a_ping_leaves_only_when_the_gateway_wants_signs_of_life() {
 async fn a_gateway_that_never_ends_is_left() {
     as_task(async {
         let mut terminal = Terminal::known().await;
-        terminal.settings.patience_ms = u16::MAX;
-        // A receipt that is always new to somebody, every ten seconds.
         terminal.gateway.borrow_mut().manners.settles_ms = None;
         terminal.pay().await;
-        let gateway = terminal.gateway.clone();
-        let clock = terminal.clock.clone();
-        {
-            let feeder = tokio::task::spawn_local(async move {
-                loop {
-                    clock.sleep(10_000).await;
-                    gateway.borrow_mut().settle(99_999);
-                }
-            });
-            let orders = Orders {
-                expects: true,
-                ..Orders::default()
-            };
-            let began_ms = terminal.clock.now_ms();
-            let outcome = terminal.run(&orders).await;
-            feeder.abort();
-            assert_eq!(outcome.end, End::Left);
-            let took_ms = terminal.clock.now_ms() - began_ms;
-            assert!(took_ms <= ERRAND_MS_MAX + 2_000, "{took_ms}");
-        }
+        let began_ms = terminal.clock.now_ms();
+        // Something to acknowledge every four seconds, for an hour.
+        let stranger = |n: u64| (began_ms + 4_000 * n, 99_999);
+        terminal.modem.settling = (1..900).map(stranger).collect();
+        let orders = Orders {
+            expects: true,
+            ..Orders::default()
+        };
+        let outcome = terminal.run(&orders).await;
+        assert_eq!(outcome.end, End::Left);
+        assert!(outcome.strangers > 70);
+        let took_ms = terminal.clock.now_ms() - began_ms;
+        assert!(took_ms > ERRAND_MS_MAX, "{took_ms}");
+        assert!(took_ms < ERRAND_MS_MAX + 2_000, "{took_ms}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_the_flash_refuses_gets_no_puback() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        terminal.gateway.borrow_mut().manners.settles_ms = None;
+        terminal.pay().await;
+        terminal.run(&Orders::default()).await;
+        terminal.gateway.borrow_mut().settle(1);
+        let orders = Orders {
+            expects: true,
+            ..Orders::default()
+        };
+        terminal.flash.fail_once();
+        let outcome = terminal.run(&orders).await;
+        assert_eq!((outcome.end, outcome.receipts), (End::Store, 0));
+        assert!(terminal.gateway.borrow().acknowledged.is_empty());
+        let outcome = terminal.run(&orders).await;
+        assert_eq!((outcome.end, outcome.receipts), (End::Left, 1));
     })
     .await;
 }

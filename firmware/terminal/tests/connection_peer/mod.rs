@@ -369,7 +369,7 @@ pub struct FakeModem {
     /// On their way to the terminal, by arrival.
     coming: VecDeque<Segment>,
     /// Settlement speaks then about that record.
-    settling: Vec<(u64, u64)>,
+    pub settling: Vec<(u64, u64)>,
     /// The link dies once so many bytes have left, or arrived.
     pub cut_up: Option<usize>,
     pub cut_down: Option<usize>,
@@ -550,11 +550,12 @@ impl Modem for FakeModem {
     }
 
     async fn close(&mut self) {
-        if let Some(mut peer) = self.peer.take() {
-            let now_ms = self.clock.now_ms();
-            peer.lost(&mut self.gateway.borrow_mut(), now_ms);
-            self.closes += 1;
-        }
+        let Some(mut peer) = self.peer.take() else {
+            return;
+        };
+        let now_ms = self.clock.now_ms();
+        peer.lost(&mut self.gateway.borrow_mut(), now_ms);
+        self.closes += 1;
         // Settlement goes on without us.
         for (_, sequence) in std::mem::take(&mut self.settling) {
             self.gateway.borrow_mut().settle(sequence);
