@@ -170,10 +170,10 @@ fn quectel(name: &str, argument: Option<&str>) -> Option<Request> {
     })
 }
 
-/// `"name","user","password"`
+/// `"name","user","password"`; with an empty name the network chooses.
 fn access_point(argument: &str) -> Option<Request> {
     let name = argument.split(',').next()?;
-    let quoted = name.len() > 2 && name.starts_with('"') && name.ends_with('"');
+    let quoted = name.len() >= 2 && name.starts_with('"') && name.ends_with('"');
     quoted.then_some(Request::AccessPoint)
 }
 
