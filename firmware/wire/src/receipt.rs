@@ -162,7 +162,7 @@ impl<'a> Lines<'a> {
 
     fn push(&mut self, text: &'a str, bytes_in_all: usize) -> Result<(), WireError> {
         check_text(text, Field::Lines, 0..=LINES_BYTES_MAX)?;
-        if bytes_in_all > LINES_BYTES_MAX || text.chars().count() > LINE_CHARS_MAX {
+        if bytes_in_all > LINES_BYTES_MAX || text.chars().nth(LINE_CHARS_MAX).is_some() {
             return Err(WireError::OutOfRange(Field::Lines));
         }
         *self
