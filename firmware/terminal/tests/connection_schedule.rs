@@ -218,7 +218,7 @@ fn receipts_are_polled_for_ever_more_rarely() {
 }
 
 #[test]
-fn a_record_goes_out_again_between_one_and_two_intervals_and_not_before() {
+fn a_record_goes_out_again_between_one_and_three_intervals() {
     for seed in 0..SEEDS {
         let mut schedule = settled(seed);
         let awaited = levels(1, 0);
@@ -266,6 +266,18 @@ fn run_until(schedule: &mut Schedule, until_ms: u64) {
         schedule.begin(now_ms, FULL_MV, &idle).unwrap();
         schedule.ended(now_ms, &reported(), &idle);
     }
+}
+
+#[test]
+fn a_terminal_that_never_stays_on_resends_too_but_not_with_each_start() {
+    let awaited = levels(1, 0);
+    let resends = (0..SEEDS).filter(|seed| {
+        let mut schedule = schedule(*seed, 0, &awaited);
+        let orders = schedule.begin(60_000, FULL_MV, &awaited).unwrap();
+        orders.resend_up_to == 1
+    });
+    let resends = resends.count();
+    assert!((90..160).contains(&resends), "{resends}");
 }
 
 #[test]

@@ -17,9 +17,11 @@
 //! quarter to the whole of a window, which doubles from failure to failure. A
 //! payment shortens it to [`Pace::saved_ms`] after the last try: somebody waits.
 //!
-//! Time since a PUBACK is not kept for each record: of those that are known, none
-//! is sent again earlier than one interval after its PUBACK, and each within two
-//! intervals of power.
+//! Time since a PUBACK is not kept for each record. A record that got it since the
+//! start is not sent again within an interval, and is within three. After a start
+//! nobody knows how long the others have waited: they go out again within one
+//! interval; with one start in eight at once, so that a terminal that is switched
+//! off after each payment resends too.
 
 use super::visit::{End, Orders, Outcome};
 use crate::limits::{BATTERY_RECHECK_MS, BATTERY_WARNING_MV};
@@ -58,6 +60,9 @@ pub struct Pace {
 }
 
 const DAY_MS: u32 = 86_400_000;
+
+/// Of so many starts one sends again at once what has no receipt.
+const STARTS_PER_RESEND: u32 = 8;
 
 impl Pace {
     /// As provisioned.
@@ -167,7 +172,12 @@ impl Schedule {
         schedule.send_ms = start_ms;
         schedule.poll_at_ms = start_ms;
         schedule.report_at_ms = start_ms;
-        schedule.resend_at_ms = now_ms + schedule.spread(pace.resend_ms);
+        let awaits = levels.waiting > levels.unsent;
+        schedule.resend_at_ms = if awaits && schedule.draw(STARTS_PER_RESEND) == 0 {
+            start_ms
+        } else {
+            now_ms + schedule.spread(pace.resend_ms)
+        };
         schedule
     }
 
