@@ -77,8 +77,14 @@ struct Chip {
 
 #[derive(Clone, Copy)]
 struct Cut {
-    at: u64,
+    at: Moment,
     tear: Tear,
+}
+
+#[derive(Clone, Copy)]
+enum Moment {
+    AtStep(u64),
+    InErase { erases: u32, steps: u64 },
 }
 
 impl<const PAGE: usize> Nor<PAGE> {
@@ -130,8 +136,22 @@ impl<const PAGE: usize> Nor<PAGE> {
     pub fn cut_after(&self, steps: u64, tear: Tear, seed: u64) {
         let mut chip = self.chip();
         let at = chip.steps + steps;
-        chip.cut = Some(Cut { at, tear });
+        chip.cut = Some(Cut {
+            at: Moment::AtStep(at),
+            tear,
+        });
         chip.draw = fastrand::Rng::with_seed(seed);
+    }
+
+    /// Cuts the power in the middle of an erase, once so many others are done.
+    pub fn cut_in_erase(&self, erases: u32, tear: Tear, seed: u64) {
+        let mut chip = self.chip();
+        chip.draw = fastrand::Rng::with_seed(seed);
+        let steps = chip.draw.u64(..ERASE_STEPS);
+        chip.cut = Some(Cut {
+            at: Moment::InErase { erases, steps },
+            tear,
+        });
     }
 
     /// Cuts the power between two operations.
@@ -222,25 +242,63 @@ impl Chip {
 
     /// How many of these steps are done before the power is cut, if it is.
     fn cut_within(&self, steps: u64) -> Option<(u64, Tear)> {
-        let Cut { at, tear } = self.cut?;
+        let Some(Cut {
+            at: Moment::AtStep(at),
+            tear,
+        }) = self.cut
+        else {
+            return None;
+        };
         let left = at.saturating_sub(self.steps);
         (left < steps).then_some((left, tear))
     }
 
-    /// Some cells of each of these bytes go over to what they should become.
+    /// As [`Self::cut_within`], for an erase.
+    fn cut_within_erase(&mut self) -> Option<(u64, Tear)> {
+        match &mut self.cut {
+            Some(Cut {
+                at: Moment::InErase { erases: 0, steps },
+                tear,
+            }) => Some((*steps, *tear)),
+            Some(Cut {
+                at: Moment::InErase { erases, .. },
+                ..
+            }) => {
+                *erases -= 1;
+                None
+            }
+            _ => self.cut_within(ERASE_STEPS),
+        }
+    }
+
+    /// Some cells of each of these bytes go over to what they should become. The
+    /// range falls into a few parts that have come to a different point: not at
+    /// all, half-way, all but done.
     fn tear(&mut self, range: Range<usize>, becomes: impl Fn(usize) -> u8) {
-        // Early in the operation few cells are over, late many.
-        let progress = self.draw.u8(..);
-        for at in range {
+        let mut progress = 0;
+        let mut part_end = range.start;
+        for at in range.clone() {
+            if at == part_end {
+                part_end = self.draw.usize(at + 1..=range.end);
+                progress = match self.draw.u8(..3) {
+                    0 => 0,
+                    1 => u8::MAX,
+                    _ => self.draw.u8(..),
+                };
+            }
             let undecided = self.cells[at] ^ becomes(at);
+            if undecided == 0 {
+                continue;
+            }
             let mut over = 0;
             let mut weak = 0;
             for bit in 0..8 {
-                over |= u8::from(self.draw.u8(..) <= progress) << bit;
+                over |= u8::from(self.draw.u8(..u8::MAX) < progress) << bit;
                 weak |= u8::from(self.draw.u8(..WEAK_IN) == 0) << bit;
             }
             self.cells[at] ^= undecided & over;
-            if undecided & weak != 0 {
+            // Cells that have not begun, or are done, are what they were drawn as.
+            if (1..u8::MAX).contains(&progress) && undecided & weak != 0 {
                 self.weak.push((at, undecided & weak));
             }
         }
@@ -296,7 +354,7 @@ impl Chip {
         }
         for start in range.step_by(page) {
             self.wear[start / page] += 1;
-            let cut = self.cut_within(ERASE_STEPS);
+            let cut = self.cut_within_erase();
             let steps = cut.map_or(ERASE_STEPS, |(steps, _)| steps);
             let end = start + page;
             self.steps += steps;

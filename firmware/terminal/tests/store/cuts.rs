@@ -5,7 +5,7 @@
 
 use std::env;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use risiti_sim::nor::{Nor, Tear};
@@ -27,7 +27,10 @@ const THREADS: u64 = 2;
 /// Edges that each cut of the script is given: a clean one, and ragged ones.
 const EDGES: u64 = 4;
 
-/// Faults that a thread finds before it gives up.
+/// Edges that each erase of the script is given, besides.
+const ERASE_EDGES: u64 = 50;
+
+/// Faults that are told before it gives up.
 const FAULTS_MAX: usize = 5;
 
 /// What was done in a test.
@@ -42,7 +45,7 @@ pub struct Tally {
 /// every ring come round.
 fn script() -> Vec<Step> {
     let mut steps = Vec::new();
-    for turn in 0..5_u8 {
+    for turn in 0..6_u8 {
         steps.extend([Step::Save; 5]);
         steps.extend([Step::Send(3), Step::Take(0), Step::Print, Step::Save]);
         steps.extend([Step::SendAll, Step::Take(2), Step::TakeUnheard(1)]);
@@ -60,44 +63,70 @@ fn script() -> Vec<Step> {
     steps
 }
 
-/// The script with one cut after so many steps of the flash; whether it came.
+/// Where the script is cut.
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    /// After so many steps of the flash.
+    AtStep(u64),
+    /// In an erase, after so many others.
+    InErase(u32),
+}
+
+impl Cut {
+    /// Arms the flash for it.
+    fn arm<const SIZE: usize>(self, chip: &Nor<SIZE>, tear: Tear, seed: u64) {
+        match self {
+            Self::AtStep(at) => chip.cut_after(at - chip.steps(), tear, seed),
+            Self::InErase(erase) => chip.cut_in_erase(erase - erased(chip), tear, seed),
+        }
+    }
+
+    /// Whether it is still to come; the flash stops exactly at a step.
+    fn is_ahead<const SIZE: usize>(self, chip: &Nor<SIZE>) -> bool {
+        match self {
+            Self::AtStep(at) => chip.steps() < at,
+            Self::InErase(erase) => erased(chip) <= erase,
+        }
+    }
+}
+
+fn erased<const SIZE: usize>(chip: &Nor<SIZE>) -> u32 {
+    chip.wear().iter().sum()
+}
+
+/// The script with one cut; whether it came.
 fn cut_once<R: Rules>(
-    after: u64,
+    cut: Cut,
     tear: Tear,
     seed: u64,
     habits: Habits,
     tally: &mut Tally,
 ) -> Result<bool, String> {
-    let chip = Nor::<PAGE>::new(8 * PAGE);
+    let chip = Nor::<PAGE>::new(6 * PAGE);
     let mut world = World::<PAGE, R>::new(chip, habits);
-    world.chip.cut_after(after, tear, seed);
-    let mut armed = true;
-    let done = world
-        .run(script(), |chip| {
-            // The restarts of the script come before the cut, or after.
-            if armed && chip.steps() < after {
-                chip.cut_after(after - chip.steps(), tear, seed);
-            } else {
-                armed = false;
-            }
-        })
-        .and_then(|()| {
-            let came = world.chip.steps() > after;
-            world.settle().map(|()| came)
-        });
+    cut.arm(&world.chip, tear, seed);
+    let done = world.run(script(), |chip| {
+        // This was one of the script's own restarts.
+        if cut.is_ahead(chip) {
+            cut.arm(chip, tear, seed);
+        }
+    });
+    let came = !cut.is_ahead(&world.chip);
+    let done = done.and_then(|()| world.settle().map(|()| came));
     tally.runs += 1;
     tally.starts += u64::from(world.restarts);
     tally.saved += u64::from(world.saved());
-    done.map_err(|stop| format!("cut after {after}, {tear:?}, seed {seed}: {stop:?}"))
+    done.map_err(|stop| format!("cut {cut:?}, {tear:?}, seed {seed}: {stop:?}"))
 }
 
 /// Does this with 0, 1, 2 and so on, on all threads, until it says that there is
 /// no more or has found a few faults; what broke.
-fn on_all_threads<D>(done: D) -> (Tally, String)
+fn on_all_threads<D>(faults_max: usize, done: D) -> (Tally, String)
 where
     D: Fn(u64, &mut Tally) -> Result<bool, String> + Sync,
 {
     let next = AtomicU64::new(0);
+    let found = AtomicUsize::new(0);
     let mut sum = Tally::default();
     let mut faults = String::new();
     thread::scope(|scope| {
@@ -105,11 +134,14 @@ where
             scope.spawn(|| {
                 let mut tally = Tally::default();
                 let mut broken = Vec::new();
-                while broken.len() < FAULTS_MAX {
+                while found.load(Ordering::Relaxed) < faults_max {
                     match done(next.fetch_add(1, Ordering::Relaxed), &mut tally) {
                         Ok(true) => {}
                         Ok(false) => break,
-                        Err(what) => broken.push(what),
+                        Err(what) => {
+                            broken.push(what);
+                            found.fetch_add(1, Ordering::Relaxed);
+                        }
                     }
                 }
                 (tally, broken)
@@ -129,21 +161,37 @@ where
 }
 
 /// Cuts the script at every byte, with a clean and with ragged edges.
-pub fn cut_everywhere<R: Rules>(habits: Habits) -> (Tally, String) {
-    on_all_threads(|cut, tally| {
+pub fn cut_everywhere<R: Rules>(faults_max: usize, habits: Habits) -> (Tally, String) {
+    on_all_threads(faults_max, |cut, tally| {
         let after = cut / EDGES;
         let seed = cut % EDGES;
         let tear = match seed {
             0 => Tear::Clean,
             _ => Tear::Ragged,
         };
-        cut_once::<R>(after, tear, seed | after << 8, habits, tally)
+        cut_once::<R>(Cut::AtStep(after), tear, seed | after << 8, habits, tally)
+    })
+}
+
+/// Cuts the script in every erase, with a great many edges.
+pub fn cut_erases<R: Rules>(faults_max: usize, habits: Habits) -> (Tally, String) {
+    on_all_threads(faults_max, |cut, tally| {
+        let erase = Cut::InErase((cut / ERASE_EDGES) as u32);
+        cut_once::<R>(erase, Tear::Ragged, cut, habits, tally)
     })
 }
 
 #[test]
+fn the_script_makes_every_ring_come_round() {
+    let mut world = World::<PAGE, Sound>::new(Nor::new(6 * PAGE), Habits::default());
+    assert_eq!(world.run(script(), |_| {}), Ok(()));
+    let wear = world.chip.wear();
+    assert!(wear.iter().all(|&erased| erased > 1), "{wear:?}");
+}
+
+#[test]
 fn nothing_is_lost_by_a_cut_at_any_byte() {
-    let (cuts, broken) = cut_everywhere::<Sound>(Habits::default());
+    let (cuts, broken) = cut_everywhere::<Sound>(FAULTS_MAX, Habits::default());
     assert!(broken.is_empty(), "\n{broken}");
     println!(
         "store: cut at every byte of a script: {} cuts, {} starts, {} records saved; \
@@ -209,7 +257,11 @@ pub fn random_run<const SIZE: usize, R: Rules>(
     let mut cuts = draw.fork();
     let mut cut = move |chip: &Nor<SIZE>, within: u64| {
         let tear = [Tear::Clean, Tear::Ragged][usize::from(cuts.u8(..4) > 0)];
-        chip.cut_after(cuts.u64(..within), tear, cuts.u64(..));
+        if cuts.u8(..4) == 0 {
+            chip.cut_in_erase(cuts.u32(..6), tear, cuts.u64(..));
+        } else {
+            chip.cut_after(cuts.u64(..within), tear, cuts.u64(..));
+        }
     };
     cut(&world.chip, 4_000);
     let mut left = draw.u32(1..5);
@@ -241,9 +293,20 @@ fn from_environment(name: &str) -> Option<u64> {
     env::var(name).ok()?.parse().ok()
 }
 
+#[test]
+fn nothing_is_lost_by_a_cut_in_any_erase() {
+    let (cuts, broken) = cut_erases::<Sound>(FAULTS_MAX, Habits::default());
+    assert!(broken.is_empty(), "\n{broken}");
+    println!(
+        "store: cut in every erase of a script: {} cuts, {} starts, {} records saved; \
+         0 lost, 0 numbers reused, 0 receipts printed twice",
+        cuts.runs, cuts.starts, cuts.saved
+    );
+}
+
 /// So many runs with seeds from 0 on.
-pub fn many_runs<R: Rules>(runs: u64, habits: Habits) -> (Tally, String) {
-    on_all_threads(|seed, tally| {
+pub fn many_runs<R: Rules>(runs: u64, faults_max: usize, habits: Habits) -> (Tally, String) {
+    on_all_threads(faults_max, |seed, tally| {
         if seed >= runs {
             return Ok(false);
         }
@@ -261,7 +324,7 @@ pub fn many_runs<R: Rules>(runs: u64, habits: Habits) -> (Tally, String) {
 #[test]
 fn nothing_is_lost_by_cuts_at_random() {
     let runs = from_environment("RISITI_RUNS").unwrap_or(RUNS);
-    let (tally, broken) = many_runs::<Sound>(runs, Habits::default());
+    let (tally, broken) = many_runs::<Sound>(runs, FAULTS_MAX, Habits::default());
     assert!(broken.is_empty(), "\n{broken}");
     println!(
         "store: random cuts: {} runs, {} starts, {} records saved; \
