@@ -1,4 +1,4 @@
-//! One driver for all families: what it knows of its modem, and every exchange.
+//! One driver for all families: what it knows of its modem, and how it asks.
 //!
 //! Promises: a code that comes unasked, at whatever moment, is heeded; an
 //! exchange that broke off, or whose future was dropped, never lends its answer
@@ -12,17 +12,13 @@ use core::marker::PhantomData;
 use embedded_hal::digital::OutputPin;
 use embedded_io_async::{Read, Write};
 
+use super::ModemError;
 use super::family::{Family, Step};
 use super::inbox::Inbox;
 use super::line::{Heard, Line};
 use super::said::Said;
-use super::{ModemError, Network};
 use crate::energy::{Meter, Radio, State};
 use crate::hardware::Clock;
-use crate::limits::{
-    MODEM_ATTACH_MS, MODEM_COMMAND_MS, MODEM_DENIALS_MAX, MODEM_NEWS_MS, MODEM_PROBE_MS,
-    MODEM_PROBES, MODEM_QUIET_MS, MODEM_REGISTER_MS, MODEM_SIM_MS, MODEM_STARTS,
-};
 
 /// Whether the modem has its supply, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +59,7 @@ pub enum Fetch {
 /// its speed is the modem's fixed one.
 pub struct Driver<F, S, K, C> {
     pub(super) line: Line<S, C>,
-    key: K,
+    pub(super) key: K,
     pub(super) inbox: Inbox,
     pub(super) meter: Meter,
     pub(super) supply: Supply,
@@ -74,13 +70,13 @@ pub struct Driver<F, S, K, C> {
     /// the peer.
     pub(super) swallows: bool,
     /// Echo off, codes on.
-    set_up: bool,
-    sim_ready: bool,
-    sim_locked: bool,
-    registration: u8,
-    attached: bool,
+    pub(super) set_up: bool,
+    pub(super) sim_ready: bool,
+    pub(super) sim_locked: bool,
+    pub(super) registration: u8,
+    pub(super) attached: bool,
     /// Packet data have not been touched since the modem's start.
-    untouched: bool,
+    pub(super) untouched: bool,
     /// Packet data are up.
     pub(super) context: bool,
     pub(super) link: Link,
@@ -227,10 +223,6 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
             match self.next(until_ms).await {
                 None => return Err(ModemError::Timeout),
                 Some(
-                    Said::Started | Said::PoweredDown | Said::UnderVoltage | Said::UnderVoltageOff,
-                ) => return Err(ModemError::Power),
-                Some(Said::Deactivated) => return Err(ModemError::Detached),
-                Some(
                     Said::Registration(_)
                     | Said::Attached(_)
                     | Said::Sim(_)
@@ -240,7 +232,12 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
                     | Said::DataWaits
                     | Said::Other,
                 ) => {}
-                Some(said) => return Ok(said),
+                Some(said) => {
+                    return match said.alarm() {
+                        Some(error) => Err(error),
+                        None => Ok(said),
+                    };
+                }
             }
         }
     }
@@ -283,276 +280,7 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
         self.wait_for(answer, limit_ms).await
     }
 
-    async fn step(&mut self, step: &Step) -> Result<(), ModemError> {
+    pub(super) async fn step(&mut self, step: &Step) -> Result<(), ModemError> {
         self.ask(step.command, step.answer, step.limit_ms).await
     }
-
-    // Power.
-
-    /// Presses the power key.
-    pub(super) async fn press(&mut self, for_ms: u32) {
-        // A key that can't be moved shows as a modem that stays silent.
-        let _ = self.key.set_high();
-        let until_ms = self.line.until(for_ms);
-        self.line.clock.sleep_until(until_ms).await;
-        let _ = self.key.set_low();
-    }
-
-    /// Lets go of the key, should a dropped future have left it pressed.
-    pub(super) fn release(&mut self) {
-        let _ = self.key.set_low();
-    }
-
-    /// Whether the modem may be in the middle of something.
-    pub(super) fn is_unclear(&self) -> bool {
-        self.busy || self.supply == Supply::Unknown || self.fetch != Fetch::None
-    }
-
-    /// Whether the modem answers. If a command was under way, nothing of it is
-    /// left afterwards.
-    pub(super) async fn answers(&mut self) -> bool {
-        let unclear = self.is_unclear();
-        if self.swallows {
-            // A probe would be the peer's. Only the power key is left.
-            return false;
-        }
-        if unclear {
-            self.busy = true;
-            self.fetch = Fetch::None;
-            self.inbox.discard();
-            self.line.restart();
-            // Ends a wait for bytes to send, if that is what it is in.
-            if self.line.write(b"\x1b").await.is_err() {
-                return false;
-            }
-        }
-        for _ in 0..MODEM_PROBES {
-            if self.line.write(b"AT\r").await.is_err() {
-                return false;
-            }
-            let until_ms = self.line.until(MODEM_PROBE_MS);
-            while let Some(said) = self.next(until_ms).await {
-                if said == Said::Ok {
-                    if unclear {
-                        self.quiet().await;
-                        self.busy = false;
-                    }
-                    return true;
-                }
-            }
-        }
-        false
-    }
-
-    /// Hears the modem out: several probes may have been answered, or an answer
-    /// may have come that was given up.
-    async fn quiet(&mut self) {
-        let end_ms = self.line.until(MODEM_COMMAND_MS);
-        loop {
-            let until_ms = self.line.until(MODEM_QUIET_MS);
-            if until_ms >= end_ms || self.next(until_ms).await.is_none() {
-                return;
-            }
-        }
-    }
-
-    /// Makes sure that the modem is on and answers.
-    pub(super) async fn wake(&mut self) -> Result<(), ModemError> {
-        self.release();
-        if self.supply != Supply::Off {
-            let unclear = self.is_unclear();
-            if self.answers().await {
-                self.supply = Supply::On;
-                if unclear {
-                    // Nobody knows what became of it.
-                    self.context = false;
-                    self.link = Link::None;
-                }
-                if self.link != Link::Open {
-                    self.rest();
-                }
-                return Ok(());
-            }
-            // It is off, or hangs: then the first press switches it off.
-            self.has_gone_off();
-        }
-        for _ in 0..MODEM_STARTS {
-            self.press(F::KEY_ON_MS).await;
-            self.supply = Supply::On;
-            self.rest();
-            if self.starts().await? {
-                return Ok(());
-            }
-            self.has_gone_off();
-        }
-        Err(ModemError::Silent)
-    }
-
-    async fn starts(&mut self) -> Result<bool, ModemError> {
-        let end_ms = self.line.until(F::BOOT_MS);
-        while self.now_ms() < end_ms {
-            self.line.write(b"AT\r").await?;
-            let until_ms = self.line.until(MODEM_PROBE_MS).min(end_ms);
-            while let Some(said) = self.next(until_ms).await {
-                match said {
-                    Said::Ok => {
-                        self.quiet().await;
-                        self.untouched = true;
-                        return Ok(self.supply == Supply::On);
-                    }
-                    Said::UnderVoltage | Said::UnderVoltageOff => return Err(ModemError::Power),
-                    Said::PoweredDown => return Ok(false),
-                    Said::Started => break,
-                    _ => {}
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    // Network.
-
-    /// Turns the echo off and the codes on.
-    pub(super) async fn set_up(&mut self) -> Result<(), ModemError> {
-        if self.set_up {
-            return Ok(());
-        }
-        let essential = b"ATE0;+CMEE=0;+CREG=1;+CGREG=1\r";
-        self.ask(essential, Said::Ok, MODEM_COMMAND_MS).await?;
-        match self.ask(F::HEAR_TIME, Said::Ok, MODEM_COMMAND_MS).await {
-            // A modem that can't take the time from the network does without.
-            Ok(()) | Err(ModemError::Protocol) => {}
-            Err(error) => return Err(error),
-        }
-        self.set_up = true;
-        Ok(())
-    }
-
-    /// Waits for the SIM card, the network and its packet data.
-    pub(super) async fn register(&mut self) -> Result<(), ModemError> {
-        self.wait_for_sim().await?;
-        let end_ms = self.line.until(MODEM_REGISTER_MS);
-        let mut denials = 0;
-        loop {
-            let status = b"AT+CREG?;+CGATT?;+CSQ;+CCLK?\r";
-            self.ask(status, Said::Ok, MODEM_COMMAND_MS).await?;
-            // 3GPP TS 27.007, 7.2: 1 is at home, 5 is roaming, 3 is denied.
-            let registered = matches!(self.registration, 1 | 5);
-            if registered && self.attached {
-                return Ok(());
-            }
-            if self.registration == 3 {
-                denials += 1;
-                if denials == MODEM_DENIALS_MAX {
-                    return Err(ModemError::Denied);
-                }
-            }
-            if self.now_ms() >= end_ms {
-                return Err(if registered {
-                    ModemError::Detached
-                } else {
-                    ModemError::Unregistered
-                });
-            }
-            if registered && self.attach().await? {
-                return Ok(());
-            }
-            self.news(MODEM_NEWS_MS).await?;
-        }
-    }
-
-    async fn wait_for_sim(&mut self) -> Result<(), ModemError> {
-        let end_ms = self.line.until(MODEM_SIM_MS);
-        while !self.sim_ready {
-            match self.ask(b"AT+CPIN?\r", Said::Ok, MODEM_COMMAND_MS).await {
-                // Refused: the card is not ready yet, or there is none.
-                Ok(()) | Err(ModemError::Protocol) => {}
-                Err(error) => return Err(error),
-            }
-            if self.sim_locked || (!self.sim_ready && self.now_ms() >= end_ms) {
-                self.sim_locked = false;
-                return Err(ModemError::Sim);
-            }
-            if !self.sim_ready {
-                self.news(MODEM_PROBE_MS).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Asks for packet data; a modem does so by itself, but when is its affair.
-    async fn attach(&mut self) -> Result<bool, ModemError> {
-        match self.ask(b"AT+CGATT=1\r", Said::Ok, MODEM_ATTACH_MS).await {
-            Ok(()) => Ok(true),
-            // Refused for now: asked again until the time is over.
-            Err(ModemError::Protocol) => Ok(false),
-            Err(ModemError::Timeout) => Err(ModemError::Detached),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Waits for anything new of SIM card or network.
-    async fn news(&mut self, limit_ms: u32) -> Result<(), ModemError> {
-        let until_ms = self.line.until(limit_ms);
-        while let Some(said) = self.next(until_ms).await {
-            match said {
-                Said::Registration(_) | Said::Sim(true) => return Ok(()),
-                Said::Started | Said::PoweredDown | Said::UnderVoltage | Said::UnderVoltageOff => {
-                    return Err(ModemError::Power);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings packet data up.
-    pub(super) async fn activate(&mut self, network: &Network<'_>) -> Result<(), ModemError> {
-        self.work();
-        let activated = self.activation(network).await;
-        self.rest();
-        activated
-    }
-
-    async fn activation(&mut self, network: &Network<'_>) -> Result<(), ModemError> {
-        let texts = [network.apn, network.user, network.password];
-        if !texts.iter().all(|text| can_be_quoted(text)) {
-            return Err(ModemError::Protocol);
-        }
-        if !self.untouched {
-            match self.step(&F::SHUT).await {
-                // Refused: there is nothing to shut.
-                Ok(()) | Err(ModemError::Protocol) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.untouched = false;
-        self.link = Link::None;
-        self.command(&[
-            F::ACCESS_POINT,
-            b"\"",
-            network.apn.as_bytes(),
-            b"\",\"",
-            network.user.as_bytes(),
-            b"\",\"",
-            network.password.as_bytes(),
-            b"\"\r",
-        ])
-        .await?;
-        self.wait_for(Said::Ok, MODEM_COMMAND_MS).await?;
-        for step in F::ACTIVATE {
-            self.step(step).await.map_err(|error| match error {
-                ModemError::Protocol => ModemError::Detached,
-                other => other,
-            })?;
-        }
-        self.context = true;
-        Ok(())
-    }
-}
-
-/// Whether a text may stand in quotes in a command.
-pub(super) fn can_be_quoted(text: &str) -> bool {
-    let fits = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"';
-    text.bytes().all(fits)
 }

@@ -8,6 +8,8 @@ mod driver;
 mod family;
 mod inbox;
 mod line;
+mod network;
+mod power;
 mod said;
 mod tcp;
 

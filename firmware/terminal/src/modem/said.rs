@@ -2,6 +2,7 @@
 //!
 //! Promises: a line that nobody knows is nothing, not an error. Never: state.
 
+use super::ModemError;
 use super::at::{field, number};
 
 /// The meaning of one line, or of a prompt.
@@ -63,6 +64,19 @@ pub enum Said {
     Time(u32),
     /// Anything else.
     Other,
+}
+
+impl Said {
+    /// What it means to whatever is under way, if it ends that.
+    pub fn alarm(self) -> Option<ModemError> {
+        match self {
+            Self::Started | Self::PoweredDown | Self::UnderVoltage | Self::UnderVoltageOff => {
+                Some(ModemError::Power)
+            }
+            Self::Deactivated => Some(ModemError::Detached),
+            _ => None,
+        }
+    }
 }
 
 const LINES: [(&[u8], Said); 18] = [

@@ -8,8 +8,9 @@ use embedded_hal::digital::OutputPin;
 use embedded_io_async::{Read, Write};
 
 use super::at::Decimal;
-use super::driver::{Driver, Fetch, Link, Supply, can_be_quoted};
+use super::driver::{Driver, Fetch, Link, Supply};
 use super::family::Family;
+use super::network::can_be_quoted;
 use super::said::{Said, is_address};
 use super::{Modem, ModemError, Network};
 use crate::energy::Radio;
@@ -115,18 +116,7 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Modem for Driver<F, S, 
     }
 
     async fn power_off(&mut self) {
-        self.release();
-        let was_on = self.supply == Supply::On;
-        let answers = match self.supply {
-            Supply::Off => return,
-            Supply::Unknown => self.answers().await,
-            Supply::On => !self.is_unclear() || self.answers().await,
-        };
-        let off = answers && self.goes_off_by_command().await;
-        if !off && (answers || was_on) {
-            self.goes_off_by_key().await;
-        }
-        self.has_gone_off();
+        self.switch_off().await;
     }
 
     fn network_time_s(&self) -> Option<u32> {
@@ -236,14 +226,12 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
     async fn wait_for_data(&mut self) -> Result<(), ModemError> {
         let until_ms = self.line.until(MODEM_LOOK_MS);
         match self.next(until_ms).await {
-            None => self.data_waits = true,
-            Some(
-                Said::Started | Said::PoweredDown | Said::UnderVoltage | Said::UnderVoltageOff,
-            ) => return Err(ModemError::Power),
-            Some(Said::Deactivated) => return Err(ModemError::Detached),
-            Some(_) => {}
+            None => {
+                self.data_waits = true;
+                Ok(())
+            }
+            Some(said) => said.alarm().map_or(Ok(()), Err),
         }
-        Ok(())
     }
 
     /// Takes a fetch further. What was done so far is in `self`: the future may
@@ -306,29 +294,5 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Whether it says that it is off after the command.
-    async fn goes_off_by_command(&mut self) -> bool {
-        self.command(&[F::OFF]).await.is_ok() && self.is_off_within(F::OFF_MS).await
-    }
-
-    /// For a modem that hangs, or has gone off unheard: then the key switches it
-    /// on, and it answers.
-    async fn goes_off_by_key(&mut self) {
-        self.press(F::KEY_OFF_MS).await;
-        if !self.is_off_within(F::OFF_MS).await && self.answers().await {
-            self.goes_off_by_command().await;
-        }
-    }
-
-    async fn is_off_within(&mut self, limit_ms: u32) -> bool {
-        let until_ms = self.line.until(limit_ms);
-        while self.supply != Supply::Off {
-            if self.next(until_ms).await.is_none() {
-                return false;
-            }
-        }
-        true
     }
 }
