@@ -66,6 +66,11 @@ bench-chain: ## Only the chain: payment, Kafka, settlement, receipt; CHAIN="--ra
 	$(CARGO) build --release -p risiti-gateway -p risiti-tests --bins
 	target/release/bench_chain $(CHAIN)
 
+.PHONY: airtime
+airtime: ## What a payment costs on the air: bytes, segments, radio seconds, joules
+	@tests/setup.sh build
+	@$(CARGO) run --quiet -p risiti-sim --example airtime
+
 .PHONY: firmware
 firmware: ## Builds the images for terminals; BOARD=mps2-an386 or nrf52840-dk, default both
 	@tests/setup.sh firmware

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use risiti_sim::battery::BatteryProfile;
 use risiti_sim::clock::SimClock;
+use risiti_sim::fleet::airtime::{AirtimeTable, Errand, measure};
 use risiti_sim::fleet::{Cost, Costs, CutProfile, Fleet, TerminalSpec, Totals};
 use risiti_sim::ledger::{ReceiptsVerdict, receipts_verdict};
 use risiti_sim::network::NetworkProfile;
@@ -225,7 +226,9 @@ fn a_battery_that_gives_up_takes_nothing_with_it() {
     for spec in &mut specs {
         let small = BatteryProfile {
             capacity_mah: 60.0,
-            sun_ma: 20.0,
+            fast_ohm: 0.5,
+            slow_ohm: 0.4,
+            sun_ma: 12.0,
             ..BatteryProfile::WORN
         };
         spec.battery = Some((small, 0.5));
@@ -272,4 +275,25 @@ fn one_seed_gives_one_course() {
     let seed = seed(7);
     assert_eq!(course(seed), course(seed));
     assert_ne!(course(seed), course(seed + 1));
+}
+
+#[test]
+fn a_payment_with_its_receipt_costs_no_more_airtime_than_this() {
+    let round_trip = Duration::from_millis(700);
+    let paid = |instant| {
+        let mut network = NetworkProfile::steady(round_trip);
+        if instant {
+            network.link.up_bits_per_s = None;
+            network.link.down_bits_per_s = None;
+        }
+        in_virtual_time(async || measure(Errand::Payments(1), network, instant).await)
+    };
+    let one = paid(false);
+    println!("{}", AirtimeTable(vec![one]));
+    // Five more than aimed at: as many as CONNACK's Maximum Packet Size.
+    assert!(one.bytes() <= 155, "{}", one.bytes());
+    assert!(one.energy_j <= 4.0, "{}", one.energy_j);
+    assert_eq!(one.traffic.connections, 1);
+    let trips = paid(true).round_trips.unwrap();
+    assert!(trips <= 3.0, "{trips}");
 }

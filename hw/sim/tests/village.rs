@@ -25,6 +25,7 @@ fn quick() -> VillageProfile {
             slow_of_1000: 50,
             slow_after_ms: (50, 200),
             rejects_of_1000: 0,
+            wordy: false,
         },
     }
 }

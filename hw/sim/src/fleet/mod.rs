@@ -9,6 +9,7 @@
 //! - [`Fleet::gather`] in the caller's `LocalSet`, on whatever time that has
 //! - [`Fleet::start`] on a thread of its own, in real time or faster
 
+pub mod airtime;
 mod board;
 mod book;
 mod console;
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use risiti_terminal::energy::Radio;
+use risiti_terminal::energy::{Radio, State};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -259,6 +260,16 @@ impl Fleet {
             (member.id.clone(), radio.unwrap_or_default())
         };
         self.members.iter().map(radio).collect()
+    }
+
+    /// How many have a connection open or opening.
+    #[must_use]
+    pub fn online(&self) -> u64 {
+        let is_online = |member: &&Member| {
+            let modem = lock(&member.modem);
+            modem.as_ref().map(ModemSim::state) == Some(State::Data)
+        };
+        self.members.iter().filter(is_online).count() as u64
     }
 
     /// Whether they still run; a terminal that panics takes all with it.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use embassy_futures::select::select3;
-use risiti_terminal::hardware::Clock;
+use risiti_terminal::hardware::{Clock, Key};
 use tokio::sync::watch;
 
 use super::book::Book;
@@ -27,6 +27,8 @@ pub struct Person {
     orders: watch::Receiver<Order>,
     papers: Vec<Paper>,
     noted: usize,
+    /// When receipts are asked for next, once there are no more payments.
+    fetch_at_ms: Option<u64>,
 }
 
 impl Person {
@@ -47,6 +49,7 @@ impl Person {
             orders,
             papers: Vec::new(),
             noted: 0,
+            fetch_at_ms: None,
         }
     }
 
@@ -56,6 +59,8 @@ impl Person {
             self.look_at_papers();
             if *self.orders.borrow_and_update() != Order::Work {
                 self.operator.rest();
+                self.fetch_at_ms
+                    .get_or_insert(self.world.now_ms() + FETCH_MS);
             }
             if !self.console.is_powered() {
                 self.console.changed().await;
@@ -70,7 +75,11 @@ impl Person {
                 Act::PutRoll => self.printer.with(|it, now_ms| it.put_roll(ROLL, now_ms)),
                 Act::ClosePrinter => self.printer.with(|it, now_ms| it.set_open(false, now_ms)),
                 Act::LookAt { at_ms } => self.wait(Some(at_ms)).await,
-                Act::Done => self.wait(None).await,
+                Act::Done if self.fetch_at_ms.is_some_and(|at_ms| at_ms <= now_ms) => {
+                    self.fetch_at_ms = Some(now_ms + FETCH_MS);
+                    self.console.press(Key::Fetch);
+                }
+                Act::Done => self.wait(self.fetch_at_ms).await,
             }
         }
     }
@@ -110,6 +119,11 @@ impl Person {
         }
     }
 }
+
+/// A terminal whose last PUBACK was lost on the way knows nothing of it, and comes
+/// again with its next payment, or a day later. Who waits for the gateway to know
+/// that all is home asks for it so often.
+const FETCH_MS: u64 = 5 * 60_000;
 
 /// Lines on a roll: 30 m.
 const ROLL: u64 = 8_000;

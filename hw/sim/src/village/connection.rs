@@ -15,6 +15,7 @@ use risiti_mqtt::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
+use super::traffic::Packets;
 use super::{Seat, Traffic, Village};
 
 /// What waits for the disk.
@@ -39,12 +40,16 @@ pub(super) struct Shell {
     /// Changes when the gateway goes down.
     down: watch::Receiver<u64>,
     passed: Traffic,
+    /// Up and down.
+    packets: (Packets, Packets),
+    opened_ms: u64,
     over: bool,
 }
 
 impl Shell {
     pub(super) fn new(village: Village, down: watch::Receiver<u64>) -> Self {
-        let connection = Connection::new(&ConnectionLimits::default(), village.now_ms());
+        let opened_ms = village.now_ms();
+        let connection = Connection::new(&ConnectionLimits::default(), opened_ms);
         Self {
             village,
             connection,
@@ -52,6 +57,8 @@ impl Shell {
             seat: None,
             down,
             passed: Traffic::default(),
+            packets: <(Packets, Packets)>::default(),
+            opened_ms,
             over: false,
         }
     }
@@ -77,6 +84,8 @@ impl Shell {
             let out = self.connection.transmit().split();
             if !out.is_empty() {
                 self.passed.down_bytes += out.len() as u64;
+                self.passed.down_packets += self.packets.1.take(&out);
+                self.passed.down_segments += 1;
                 tokio::select! {
                     written = stream.write_all(&out) => written?,
                     _ = self.down.changed() => return Err(gone()),
@@ -96,7 +105,12 @@ impl Shell {
             tokio::select! {
                 read = stream.read_buf(&mut input), if reads => match read? {
                     0 => return Err(gone()),
-                    count => self.passed.up_bytes += count as u64,
+                    count => {
+                        let came = &input[input.len() - count..];
+                        self.passed.up_bytes += count as u64;
+                        self.passed.up_packets += self.packets.0.take(came);
+                        self.passed.up_segments += 1;
+                    }
                 },
                 () = changed(&self.seat) => {}
                 _ = self.down.changed() => return Err(gone()),
@@ -168,6 +182,7 @@ impl Shell {
                 }
                 Event::Acked { packet_id, .. } => {
                     if let Some(seat) = &self.seat {
+                        self.passed.delivered_after_ms = self.village.now_ms() - self.opened_ms;
                         self.village.delivered(&seat.id, packet_id);
                     }
                 }

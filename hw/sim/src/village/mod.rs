@@ -13,6 +13,7 @@
 mod connection;
 mod gateway;
 mod settlement;
+mod traffic;
 
 use std::collections::HashMap;
 use std::io;
@@ -32,6 +33,7 @@ use connection::Shell;
 use gateway::{Gateway, Row, Taken};
 use settlement::Settlement;
 pub use settlement::{EPOCH_S, SettlementProfile};
+pub use traffic::Traffic;
 
 /// How the village is.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,17 +77,6 @@ pub struct VillageCounts {
     /// What a terminal must never do: a topic of somebody else, a payload that is
     /// no record, a packet that breaks MQTT.
     pub faults: u64,
-}
-
-/// What passed between the gateway and one terminal.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Connections.
-    pub connections: u64,
-    /// Bytes of MQTT from the terminal.
-    pub up_bytes: u64,
-    /// Bytes of MQTT to the terminal.
-    pub down_bytes: u64,
 }
 
 /// A gateway, Kafka and settlement. Clones are the same village.
@@ -453,9 +444,7 @@ impl Village {
     fn note_closed(&self, seat: &Seat, closed: &Closed, passed: &Traffic) {
         let mut state = self.state();
         let traffic = state.traffic.entry(seat.id.clone()).or_default();
-        traffic.connections += 1;
-        traffic.up_bytes += passed.up_bytes;
-        traffic.down_bytes += passed.down_bytes;
+        traffic.add(passed);
         state.counts.wills += u64::from(closed.publish_will);
         if let CloseCause::Peer { .. } = &closed.cause {
             state.note_fault(format!("{}: {}", seat.id, closed.cause));

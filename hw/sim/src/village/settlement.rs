@@ -23,6 +23,9 @@ pub struct SettlementProfile {
     pub slow_after_ms: (u64, u64),
     /// Of a thousand payments, so many are refused.
     pub rejects_of_1000: u32,
+    /// Whether receipts bear a bank's reference and lines. The real settlement
+    /// writes none by itself.
+    pub wordy: bool,
 }
 
 impl Default for SettlementProfile {
@@ -33,6 +36,7 @@ impl Default for SettlementProfile {
             slow_of_1000: 10,
             slow_after_ms: (60_000, 4 * 3_600_000),
             rejects_of_1000: 10,
+            wordy: true,
         }
     }
 }
@@ -128,9 +132,11 @@ impl Settlement {
             RecordBody::Payment(payment) => (payment.amount_minor, payment.currency),
             RecordBody::Reversal(_) => (0, risiti_wire::Currency::NONE),
         };
-        let lines = match rejects {
-            true => Lines::new(&["Ask at the office"]),
-            false => Lines::new(&["School fees", "Thank you"]),
+        let wordy = self.profile.wordy;
+        let lines = match (wordy, rejects) {
+            (false, _) => Ok(Lines::default()),
+            (true, true) => Lines::new(&["Ask at the office"]),
+            (true, false) => Lines::new(&["School fees", "Thank you"]),
         };
         let receipt = Receipt {
             sequence: record.sequence,
@@ -139,7 +145,7 @@ impl Settlement {
             time_s: EPOCH_S.saturating_add((now_ms / 1000) as u32),
             amount_minor,
             currency,
-            bank_reference: (!rejects).then_some("MFI-0042"),
+            bank_reference: (wordy && !rejects).then_some("MFI-0042"),
             lines: lines.unwrap_or_default(),
         };
         let mut buffer = [0; risiti_wire::limits::RECEIPT_BYTES_MAX];
