@@ -24,10 +24,11 @@ mod radio;
 
 use core::convert::Infallible;
 use core::future::pending;
+use core::pin::{Pin, pin};
 
 use embassy_futures::join::join4;
 use embassy_sync::mutex::Mutex;
-use embedded_storage_async::nor_flash::NorFlash;
+use embedded_storage_async::nor_flash::{ErrorType, NorFlash};
 use risiti_wire::Currency;
 
 use crate::application::{Application, Fact, Levels};
@@ -36,7 +37,7 @@ use crate::hardware::{Board, Clock, Display, Hardware, Screen};
 use crate::limits::{SCREEN_COLUMNS, SCREEN_ROWS};
 use crate::printing::Printer;
 use crate::settings::Settings;
-use crate::store::{Counters, Store};
+use crate::store::{Counters, Opening, Store, StoreError};
 use care::Care;
 use desk::{Desk, SharedStore};
 use paper::Paper;
@@ -47,72 +48,108 @@ use radio::{Radio, Told};
 ///
 /// If the flash can't be read the display says so and the watchdog is not fed:
 /// what a reset puts right goes on after it.
-pub async fn run<B: Board>(hardware: Hardware<B>, settings: &Settings<'_>) -> Infallible {
+#[expect(
+    clippy::manual_async_fn,
+    reason = "what an async function takes by value stands in its future twice"
+)]
+pub fn run<B: Board>(
+    mut hardware: Hardware<B>,
+    settings: &Settings<'_>,
+) -> impl Future<Output = Infallible> {
+    async move { work(&mut hardware, settings).await }
+}
+
+async fn work<B: Board>(hardware: &mut Hardware<B>, settings: &Settings<'_>) -> Infallible {
     let Hardware {
         clock,
         flash,
         keypad,
-        mut display,
+        display,
         printer,
         modem,
         battery,
         watchdog,
         seed,
     } = hardware;
-    let Ok((mut store, _)) = Store::open(flash).await else {
+    let mut scratch = Scratch::new();
+    let store: Option<SharedStore<_>> = {
+        let opening: Task<'_, Opened<&mut B::Flash>> = pin!(Store::open(flash));
+        opening.await.ok().map(|(store, _)| Mutex::new(store))
+    };
+    // Borrowed: what is moved once more stands in the future once more.
+    let Some(store) = &store else {
         display.show(&NO_STORAGE).await;
         return pending().await;
     };
-    let before = Counters {
-        starts: store.counters().starts.saturating_add(1),
-        ..*store.counters()
+    let before = {
+        let counting: Task<'_, Counters> = pin!(count_start(store));
+        counting.await
     };
-    // A start that is not counted is no reason not to start.
-    let _failed = store.put_counters(before).await;
 
     let now_ms = clock.now_ms();
-    let levels = store.levels();
-    let store = Mutex::new(store);
+    let levels = store.lock().await.levels();
     let gauge = Mutex::new(battery);
     let desk = Desk::new();
     let currency = Currency::new(settings.currency).unwrap_or(Currency::NONE);
-    let people = People {
+    let mut people = People {
         desk: &desk,
-        store: &store,
+        store,
         clock: clock.clone(),
         keypad,
         display,
         application: Application::new(currency, 0, now_ms),
         shown: None,
     };
-    let paper = Paper {
+    let mut paper = Paper {
         desk: &desk,
-        store: &store,
+        store,
         settings,
         clock: clock.clone(),
         printer: Printer::new(printer, clock.clone()),
     };
-    let radio = Radio {
+    let mut radio = Radio {
         desk: &desk,
-        store: &store,
+        store,
         gauge: &gauge,
         settings,
         clock: clock.clone(),
         modem: Told { modem, desk: &desk },
-        schedule: Schedule::new(seed, Pace::new(settings), settings, now_ms, &levels),
+        schedule: Schedule::new(*seed, Pace::new(settings), settings, now_ms, &levels),
         link: Link::new(),
-        scratch: Scratch::new(),
+        scratch: &mut scratch,
         before,
         count_at_ms: now_ms,
     };
-    let care = Care {
+    let mut care = Care {
         desk: &desk,
-        clock,
+        clock: clock.clone(),
         gauge: &gauge,
         watchdog,
     };
-    let (never, ..) = join4(people.run(), paper.run(), radio.run(), care.run()).await;
+    let people: Task<'_, Infallible> = pin!(people.run());
+    let paper: Task<'_, Infallible> = pin!(paper.run());
+    let radio: Task<'_, Infallible> = pin!(radio.run());
+    let care: Task<'_, Infallible> = pin!(care.run());
+    let (never, ..) = join4(people, paper, radio, care).await;
     never
+}
+
+/// A future that is called through a pointer: it has a stack of its own depth, not
+/// one as deep as all of them together.
+type Task<'a, T> = Pin<&'a mut dyn Future<Output = T>>;
+
+type Opened<F> = Result<(Store<F>, Opening), StoreError<<F as ErrorType>::Error>>;
+
+/// Counts this start; returns what was counted up to it.
+async fn count_start<F: NorFlash>(store: &SharedStore<F>) -> Counters {
+    let mut store = store.lock().await;
+    let before = Counters {
+        starts: store.counters().starts.saturating_add(1),
+        ..*store.counters()
+    };
+    // A start that is not counted is no reason not to start.
+    let _failed = store.put_counters(before).await;
+    before
 }
 
 /// What the store holds, for the application.

@@ -12,10 +12,9 @@ use risiti_terminal::terminal;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let hardware = board::take();
     match Settings::decode(board::settings()) {
-        Ok(settings) => match block_on(pin!(terminal::run(hardware, &settings))) {},
-        Err(_) => match block_on(pin!(unprovisioned(hardware))) {},
+        Ok(settings) => match block_on(pin!(terminal::run(board::take(), &settings))) {},
+        Err(_) => match block_on(pin!(unprovisioned(board::take()))) {},
     }
 }
 

@@ -14,13 +14,13 @@ use crate::limits::GAUGE_MS;
 pub struct Care<'a, A, W, C> {
     pub desk: &'a Desk,
     pub clock: C,
-    pub gauge: &'a SharedGauge<A>,
-    pub watchdog: W,
+    pub gauge: &'a SharedGauge<'a, A>,
+    pub watchdog: &'a mut W,
 }
 
 impl<A: Battery, W: Watchdog, C: Clock> Care<'_, A, W, C> {
     /// Works for ever.
-    pub async fn run(mut self) -> Infallible {
+    pub async fn run(&mut self) -> Infallible {
         let feed_within_ms = u64::from(self.watchdog.feed_within_ms());
         let mut measure_at_ms = 0;
         loop {

@@ -20,7 +20,7 @@ use crate::store::Store;
 pub type SharedStore<F> = Mutex<NoopRawMutex, Store<F>>;
 
 /// The battery gauge, for all tasks.
-pub type SharedGauge<A> = Mutex<NoopRawMutex, A>;
+pub type SharedGauge<'a, A> = Mutex<NoopRawMutex, &'a mut A>;
 
 /// What the tasks tell each other.
 pub struct Desk {

@@ -42,7 +42,7 @@ enum Which {
 
 impl<F: NorFlash, S: Read + Write, C: Clock> Paper<'_, F, S, C> {
     /// Works for ever.
-    pub async fn run(mut self) -> Infallible {
+    pub async fn run(&mut self) -> Infallible {
         loop {
             let order = self.desk.paper.wait().await;
             let done_by_ms = self.clock.now_ms() + PAPER_MS_MAX;

@@ -21,8 +21,8 @@ pub struct People<'a, F, K, D, C> {
     pub desk: &'a Desk,
     pub store: &'a SharedStore<F>,
     pub clock: C,
-    pub keypad: K,
-    pub display: D,
+    pub keypad: &'a mut K,
+    pub display: &'a mut D,
     pub application: Application,
     /// What is on display.
     pub shown: Option<Screen>,
@@ -30,7 +30,7 @@ pub struct People<'a, F, K, D, C> {
 
 impl<F: NorFlash, K: Keypad, D: Display, C: Clock> People<'_, F, K, D, C> {
     /// Works for ever.
-    pub async fn run(mut self) -> Infallible {
+    pub async fn run(&mut self) -> Infallible {
         let levels = levels(self.store).await;
         let mut effect = self.application.fact(levels, self.clock.now_ms());
         loop {

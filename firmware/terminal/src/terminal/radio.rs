@@ -25,13 +25,13 @@ use crate::store::Counters;
 pub struct Radio<'a, M, F, A, C> {
     pub desk: &'a Desk,
     pub store: &'a SharedStore<F>,
-    pub gauge: &'a SharedGauge<A>,
+    pub gauge: &'a SharedGauge<'a, A>,
     pub settings: &'a Settings<'a>,
     pub clock: C,
     pub modem: Told<'a, M>,
     pub schedule: Schedule,
     pub link: Link,
-    pub scratch: Scratch,
+    pub scratch: &'a mut Scratch,
     /// What was counted until this start.
     pub before: Counters,
     /// Not before this are counters written again.
@@ -40,7 +40,7 @@ pub struct Radio<'a, M, F, A, C> {
 
 impl<M: Modem, F: NorFlash, A: Battery, C: Clock> Radio<'_, M, F, A, C> {
     /// Works for ever.
-    pub async fn run(mut self) -> Infallible {
+    pub async fn run(&mut self) -> Infallible {
         loop {
             let levels = self.store.lock().await.levels();
             let due_ms = self.schedule.due_ms(&levels);
@@ -86,7 +86,7 @@ impl<M: Modem, F: NorFlash, A: Battery, C: Clock> Radio<'_, M, F, A, C> {
             store: self.store,
             clock: &self.clock,
             settings: self.settings,
-            scratch: &mut self.scratch,
+            scratch: self.scratch,
             link: &mut self.link,
             saved: &self.desk.saved,
         };
@@ -152,7 +152,7 @@ fn trouble(outcome: &Outcome) -> Option<RadioTrouble> {
 
 /// A modem that tells the people what it is at.
 pub struct Told<'a, M> {
-    pub modem: M,
+    pub modem: &'a mut M,
     pub desk: &'a Desk,
 }
 

@@ -17,7 +17,7 @@ use crate::registers::{UARTS, UartRegisters};
 
 /// Bytes that wait each way. The far ends are buffered by the emulator; so this
 /// only has to outlast a poll of the terminal.
-const RING_BYTES: usize = 64;
+const RING_BYTES: usize = 16;
 
 /// What waits each way, for each line.
 static LINES: Mutex<RefCell<[Line; 4]>> = Mutex::new(RefCell::new([const { Line::new() }; 4]));
