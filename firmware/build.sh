@@ -59,12 +59,18 @@ fi
 # Set by a cargo that runs a test that builds an image; not meant for this one.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET CARGO_TARGET_DIR CARGO_BUILD_RUSTFLAGS
 
+# Names of files are in the image, for panics: as short as can be, and the same
+# wherever it is built.
+root=$(cd ../.. && pwd)
+remap="\"--remap-path-prefix=$root=\",\"--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=\""
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for board in "$@"; do
     status=0
     $cargo build --locked --release --target $target --target-dir "$out" \
-        --bin "$board" --features "$board" 2>"$log" || status=$?
+        --bin "$board" --features "$board" \
+        --config "target.$target.rustflags=[$remap]" 2>"$log" || status=$?
     if [ $status != 0 ]; then
         cat "$log" >&2
         exit $status

@@ -16,13 +16,33 @@ use crate::registers::{pace, timer};
 /// The alarm is set no further ahead, so that its ticks fit 32 bits.
 const ALARM_MS_MAX: u32 = 300_000;
 
-/// What the counter showed when it was last read, and the ticks up to then.
-static COUNTED: Mutex<Cell<(u32, u64)>> = Mutex::new(Cell::new((0, 0)));
+/// A millisecond is 97.65625 ticks: 3,125 parts, of which a tick has 32.
+const PARTS_TICK: u32 = 32;
+const PARTS_MS: u32 = 3_125;
+
+/// Ticks that are counted at once, so that their parts fit 32 bits at any pace:
+/// dividing 64 bits takes a kilobyte of flash.
+const TICKS_MAX: u32 = 1 << 20;
+
+/// Time up to when the counter was last read.
+static COUNTED: Mutex<Cell<Counted>> = Mutex::new(Cell::new(Counted {
+    ticks: 0,
+    ms: 0,
+    parts: 0,
+}));
+
+#[derive(Clone, Copy)]
+struct Counted {
+    ticks: u32,
+    ms: u64,
+    /// Of the next millisecond.
+    parts: u32,
+}
 
 /// How many times as fast as the counter time runs.
 static PACE: Mutex<Cell<u32>> = Mutex::new(Cell::new(1));
 
-/// When the alarm rings, in ticks; `u64::MAX` if it is off.
+/// When the alarm rings, in milliseconds; `u64::MAX` if it is off.
 static ALARM: Mutex<Cell<u64>> = Mutex::new(Cell::new(u64::MAX));
 
 /// Time since the board started.
@@ -37,16 +57,21 @@ impl Clock {
     }
 }
 
-/// Ticks since the start, at the terminal's pace.
-fn ticks() -> u64 {
+/// Milliseconds since the start, at the terminal's pace.
+fn now_ms() -> u64 {
     critical_section::with(|token| {
-        let counted = COUNTED.borrow(token);
-        let (last, before) = counted.get();
+        let pace = PACE.borrow(token).get();
+        let mut counted = COUNTED.borrow(token).get();
         let now = timer::ticks();
-        let passed = u64::from(now.wrapping_sub(last)) * u64::from(PACE.borrow(token).get());
-        let ticks = before + passed;
-        counted.set((now, ticks));
-        ticks
+        while counted.ticks != now {
+            let passed = now.wrapping_sub(counted.ticks).min(TICKS_MAX);
+            counted.ticks = counted.ticks.wrapping_add(passed);
+            let parts = counted.parts + passed * pace * PARTS_TICK;
+            counted.ms += u64::from(parts / PARTS_MS);
+            counted.parts = parts % PARTS_MS;
+        }
+        COUNTED.borrow(token).set(counted);
+        counted.ms
     })
 }
 
@@ -63,7 +88,7 @@ pub fn alarm_rang() {
 /// still sleeps then asks again; so one alarm does for all.
 fn ring_in(after_ms: u32) {
     let after = after_ms * (timer::TICKS_HZ_TIMES_64 / 500) / 128;
-    let at = ticks() + u64::from(after);
+    let at = now_ms() + u64::from(after_ms);
     critical_section::with(|token| {
         let alarm = ALARM.borrow(token);
         if at < alarm.get() {
@@ -75,13 +100,12 @@ fn ring_in(after_ms: u32) {
 
 impl hardware::Clock for Clock {
     fn now_ms(&self) -> u64 {
-        // 97,656.25 ticks a second are 12,500 in 128 ms.
-        ticks() * 128 / 12_500
+        now_ms()
     }
 
     async fn sleep_until(&self, at_ms: u64) {
         poll_fn(|_| {
-            let left = at_ms.saturating_sub(self.now_ms());
+            let left = at_ms.saturating_sub(now_ms());
             if left == 0 {
                 return Poll::Ready(());
             }

@@ -187,7 +187,7 @@ pub fn seed() -> u64 {
 /// What the emulator put there: how many times as fast as the counter time runs
 /// for the terminal, so that its waits for radios and printers cost a test less.
 pub fn pace() -> u32 {
-    read(PACE).clamp(1, 1000)
+    read(PACE).clamp(1, 100)
 }
 
 /// The byte of the NOR flash at this offset, if it has one there.

@@ -57,7 +57,8 @@ pub struct Lines {
     pub control: UnixStream,
 }
 
-/// A machine that runs; killed when dropped.
+/// A machine that runs; killed when dropped, or when the thread ends that started
+/// it.
 #[derive(Debug)]
 pub struct Machine {
     child: Child,
@@ -161,8 +162,11 @@ impl Drop for Machine {
 
 fn spawn(spec: &MachineSpec, dir: &Path, seed: u64) -> io::Result<Child> {
     let log = File::create(dir.join("qemu.log"))?;
-    let mut command = Command::new("qemu-system-arm");
+    // Killed with whoever started it, also if that is killed: two machines on one
+    // flash would spoil it.
+    let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "KILL", "--", "qemu-system-arm"])
         .args(["-M", "mps2-an386,memory-backend=nor"])
         .args(["-display", "none", "-nodefaults"])
         .arg("-object")
@@ -204,9 +208,7 @@ fn spawn(spec: &MachineSpec, dir: &Path, seed: u64) -> io::Result<Child> {
         .stdout(log.try_clone()?)
         .stderr(log);
     command.spawn().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            io::Error::other("qemu-system-arm is missing: tests/setup.sh firmware installs it")
-        }
+        io::ErrorKind::NotFound => io::Error::other("setpriv is missing: install util-linux"),
         _ => error,
     })
 }
@@ -215,7 +217,9 @@ fn no_start(mut child: Child, dir: &Path) -> io::Error {
     let _ = child.kill();
     let _ = child.wait();
     let said = fs::read_to_string(dir.join("qemu.log")).unwrap_or_default();
-    io::Error::other(format!("QEMU did not start: {said}"))
+    io::Error::other(format!(
+        "QEMU did not start (tests/setup.sh firmware installs it): {said}"
+    ))
 }
 
 /// Makes a NOR flash as it comes from the factory, if there is no file yet.
