@@ -3,7 +3,7 @@
 //!
 //! Promises: all that is due leaves as one segment; a receipt is in flash before
 //! its PUBACK is written; a modem that was opened is closed. Never: a decision that
-//! is not [`Visit`]'s or the client's.
+//! is not the core's ([`super::visit`]) or the client's.
 
 use embassy_futures::select::{Either3, select3};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
