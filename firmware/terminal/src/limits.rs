@@ -247,3 +247,7 @@ pub const HELD_BYTES_MAX: usize = 64;
 /// How long a PUBACK waits for company, in milliseconds: receipts of payments that
 /// left together come within a round trip.
 pub const HELD_MS_MAX: u64 = 1_000;
+
+/// How long to wait for receipts that no record waits for, when the key asks, in
+/// milliseconds: they stand ready at the gateway and leave right behind CONNACK.
+pub const ASKS_MS_MAX: u64 = 2_000;

@@ -10,7 +10,7 @@ use risiti_mqtt::{CloseCause, ConnectionLimits, ReasonCode};
 use risiti_sim::nor::Tear;
 use risiti_terminal::connection::{End, FIRMWARE, Link, Orders, Scratch};
 use risiti_terminal::hardware::Clock;
-use risiti_terminal::limits::{ANSWER_MS, ERRAND_MS_MAX, HELD_MS_MAX, PIPELINE_MAX};
+use risiti_terminal::limits::{ANSWER_MS, ASKS_MS_MAX, ERRAND_MS_MAX, HELD_MS_MAX, PIPELINE_MAX};
 use risiti_terminal::modem::ModemError;
 use risiti_terminal::mqtt::client::packet_id;
 use risiti_terminal::mqtt::{Fault, Reason};
@@ -499,6 +499,22 @@ async fn a_will_stands_until_the_next_report() {
         let births = terminal.gateway.borrow().births;
         terminal.run(&Orders::default()).await;
         assert_eq!(terminal.gateway.borrow().births, births);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_that_asks_with_nothing_waiting_is_answered_soon() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        let orders = Orders {
+            expects: true,
+            ..Orders::default()
+        };
+        let outcome = terminal.run(&orders).await;
+        assert_eq!(outcome.end, End::Left);
+        let took_ms = terminal.clock.now_ms() - terminal.modem.open_at_ms;
+        assert_eq!(took_ms, 2 * terminal.modem.round_trip_ms + ASKS_MS_MAX);
     })
     .await;
 }

@@ -10,11 +10,11 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::mutex::Mutex;
 use embassy_sync::signal::Signal;
 use embedded_storage_async::nor_flash::NorFlash;
-use risiti_wire::limits::{BIRTH_BYTES_MAX, RECORD_BYTES_MAX, SIGNAL_MAX};
-use risiti_wire::{Birth, LOST, Receipt, mark_resend};
+use risiti_wire::limits::RECORD_BYTES_MAX;
+use risiti_wire::{LOST, Receipt, mark_resend};
 
-use super::FIRMWARE;
 use super::link::Link;
+use super::report::{birth, report};
 use super::visit::{End, Orders, Outcome, Visit};
 use crate::hardware::Clock;
 use crate::limits::{KEEP_ALIVE_S, RECEIVE_BYTES_MAX, SESSION_EXPIRY_S};
@@ -24,7 +24,7 @@ use crate::mqtt::incoming::packet_len;
 use crate::mqtt::transmit::Connect;
 use crate::mqtt::{Client, Event, Fault, Reason, Refusal, Transmit};
 use crate::settings::Settings;
-use crate::store::{Counters, Levels, Store, Taken};
+use crate::store::{Store, Taken};
 
 /// The buffers of an errand: about a kilobyte, to be kept in static memory.
 #[derive(Debug)]
@@ -470,56 +470,5 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
 fn note_refusal(outcome: &mut Outcome, reason: Reason) {
     if reason.is_error() {
         outcome.refused = Some(reason);
-    }
-}
-
-fn birth(orders: &Orders, outcome: &Outcome, levels: &Levels, counters: &Counters) -> Birth {
-    Birth {
-        firmware: FIRMWARE,
-        time_s: outcome.network_time_s.unwrap_or(0),
-        battery_mv: orders.battery_mv,
-        signal: outcome.signal.map(|signal| signal.min(SIGNAL_MAX)),
-        starts: counters.starts,
-        saved: counters.saved,
-        waiting: levels.waiting,
-        unprinted: levels.to_print,
-        damaged: levels.damaged.into(),
-        torn: levels.torn.into(),
-        sessions: counters.sessions,
-        up_bytes: full(counters.up_bytes),
-        down_bytes: full(counters.down_bytes),
-        radio_s: thousandth(counters.radio_ms),
-        energy_j: thousandth(counters.energy_mj),
-    }
-}
-
-/// Not a part of `fill`, whose memory would hold the bytes as long as it waits.
-#[inline(never)]
-fn report(
-    client: &mut Client,
-    now_ms: u64,
-    settings: &Settings<'_>,
-    birth: &Birth,
-    to: &mut Transmit,
-) -> Result<(), Refusal> {
-    let mut buffer = [0; BIRTH_BYTES_MAX];
-    // What is out of bounds was cut; the buffer is as large as the largest.
-    let bytes = birth.encode(&mut buffer).map_err(|_| Refusal::TooLarge)?;
-    client.report(now_ms, settings, bytes, to)
-}
-
-fn full(count: u64) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// Without a division of 64 bits, which costs more flash than it is worth: after
-/// 49 days of radio in all the low word is full, so 1,024ths come first.
-fn thousandth(count: u64) -> u32 {
-    match u32::try_from(count) {
-        Ok(count) => count / 1_000,
-        Err(_) => {
-            let halves = full(count >> 10);
-            halves.saturating_add(halves / 1_000 * 24)
-        }
     }
 }

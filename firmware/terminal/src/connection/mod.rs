@@ -46,6 +46,7 @@
 
 pub mod errand;
 pub mod link;
+mod report;
 pub mod schedule;
 pub mod visit;
 

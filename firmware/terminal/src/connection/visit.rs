@@ -3,7 +3,7 @@
 //! Promises: it ends, at the latest after [`ERRAND_MS_MAX`]. Never: a wait that
 //! no receipt can be worth.
 
-use crate::limits::{ERRAND_MS_MAX, HELD_BYTES_MAX, HELD_MS_MAX};
+use crate::limits::{ASKS_MS_MAX, ERRAND_MS_MAX, HELD_BYTES_MAX, HELD_MS_MAX};
 use crate::modem::ModemError;
 use crate::mqtt::{Client, Fault, Reason};
 use crate::store::{Levels, Taken};
@@ -224,7 +224,13 @@ impl Visit {
         if self.full || !(self.asks || more) {
             return Some(0);
         }
-        let patient_ms = self.stirred_ms.saturating_add(self.patience_ms.into());
+        let patience_ms = u64::from(self.patience_ms);
+        let patience_ms = if more {
+            patience_ms
+        } else {
+            patience_ms.min(ASKS_MS_MAX)
+        };
+        let patient_ms = self.stirred_ms.saturating_add(patience_ms);
         Some(patient_ms.min(last_ms))
     }
 }
