@@ -54,9 +54,9 @@
 //! ring, unreadable and without a mark, was cut: nobody was told of it.
 //!
 //! A flash in which no note and no record can be read, with anything in the pages
-//! of the records, is not touched: the store opens, and says that it can't number
-//! a record ([`SaveError::Unnumbered`]). Blank is what reads all ones; that is a
-//! new terminal.
+//! of records or receipts, is not touched: the store opens, and says that it can't
+//! number a record ([`SaveError::Unnumbered`]). Blank is what reads all ones; that
+//! is a new terminal.
 //!
 //! # What it costs
 //!
@@ -85,7 +85,7 @@ use crate::limits::{RESERVED_NUMBERS, WRITE_ATTEMPTS_MAX};
 use notes::{NOTE_BYTES, Note};
 use ring::{Place, Ring};
 use rules::{Rules, Sound};
-use slot::{BEGUN, BLANK, Shape, Slot, State, WHOLE};
+use slot::{BEGUN, DONE, Shape, Slot, State, WHOLE};
 
 /// Bytes before a receipt in its slot: the sequence number that it answers.
 const SEQUENCE_BYTES: usize = 4;
@@ -194,11 +194,11 @@ pub struct Store<F, R = Sound> {
     records: Ring,
     receipts: Ring,
     notes: Ring,
-    /// As the newest note says, but for the floors.
+    /// What the newest note says, or the next one that is written will.
     note: Note,
     /// The page that holds the newest note.
     note_serial: u32,
-    /// Whether it was written since the start, and with the floors as they are.
+    /// Whether it was written since the start, as it is.
     is_note_firm: bool,
     is_numbered: bool,
     next_sequence: u32,
@@ -296,8 +296,10 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         let records = self.records.survey(flash).await?;
         let receipts = self.receipts.survey(flash).await?;
         self.receipts.skip_numbers(receipts.unreadable_after);
-        let is_new =
-            notes.last.is_none() && records.last.is_none() && self.records.is_blank(flash).await?;
+        let is_new = notes.last.is_none()
+            && records.last.is_none()
+            && self.records.is_blank(flash).await?
+            && self.receipts.is_blank(flash).await?;
         self.is_numbered = is_new || notes.last.is_some() || records.last.is_some();
         self.next_sequence = self.records.next_number;
         if R::RESERVES {
@@ -330,7 +332,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         // The newest note may have been cut, and read otherwise next time.
         if notes.last.is_some() {
             self.note.reserved = self.reserved;
-            match self.put_note(self.note).await {
+            match self.put_note().await {
                 Ok(()) | Err(StoreError::Worn) => {}
                 Err(flash) => return Err(flash),
             }
@@ -403,7 +405,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         Ok(Some(Waiting {
             sequence: slot.number,
             len,
-            sent: slot.mark(BEGUN) != BLANK,
+            sent: !slot.is_blank(BEGUN),
         }))
     }
 
@@ -415,7 +417,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         let flash = &mut self.flash;
         if let Some(sought) = self.records.seek(flash, sequence).await?
             && sought.found
-            && sought.slot.mark(BEGUN) == BLANK
+            && sought.slot.is_blank(BEGUN)
         {
             self.records.set_begun(flash, sought.place).await?;
             if !sought.slot.is_done() {
@@ -452,7 +454,9 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         if !record.found && sequence == self.last_answered {
             // Its receipt is here; only the slot of its record couldn't be ended.
             let flash = &mut self.flash;
-            self.records.end(flash, record.place, &record.slot).await?;
+            self.records
+                .mark(flash, record.place, &record.slot, DONE)
+                .await?;
             return Ok(Taken::Repeated);
         }
         let Some(place) = self.place(Which::Receipts).await? else {
@@ -460,7 +464,9 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         };
         if !R::RECEIPT_FIRST {
             let flash = &mut self.flash;
-            self.records.end(flash, record.place, &record.slot).await?;
+            self.records
+                .mark(flash, record.place, &record.slot, DONE)
+                .await?;
         }
         let ordinal = self.receipts.next_number;
         let body = [&sequence.to_le_bytes(), payload];
@@ -469,9 +475,11 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         };
         let flash = &mut self.flash;
         let receipt = self.receipts.inspect(flash, place).await?;
-        self.receipts.set_whole(flash, place, &receipt).await?;
+        self.receipts.mark(flash, place, &receipt, WHOLE).await?;
         if R::RECEIPT_FIRST {
-            self.records.end(flash, record.place, &record.slot).await?;
+            self.records
+                .mark(flash, record.place, &record.slot, DONE)
+                .await?;
         }
         self.pending = None;
         self.last_answered = sequence;
@@ -522,7 +530,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             && sought.found
         {
             self.receipts
-                .begin(flash, sought.place, &sought.slot)
+                .mark(flash, sought.place, &sought.slot, BEGUN)
                 .await?;
         }
         Ok(())
@@ -539,7 +547,9 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             && sought.found
             && !sought.slot.is_done()
         {
-            self.receipts.end(flash, sought.place, &sought.slot).await?;
+            self.receipts
+                .mark(flash, sought.place, &sought.slot, DONE)
+                .await?;
             self.levels.to_print = self.levels.to_print.saturating_sub(1);
         }
         Ok(())
@@ -579,14 +589,11 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
     /// # Errors
     /// The flash.
     pub async fn set_subscribed(&mut self, subscribed: bool) -> Result<(), StoreError<F::Error>> {
-        if subscribed == self.note.subscribed {
+        if subscribed == self.note.subscribed && self.is_note_firm {
             return Ok(());
         }
-        let note = Note {
-            subscribed,
-            ..self.note
-        };
-        self.put_note(note).await
+        self.note.subscribed = subscribed;
+        self.put_note().await
     }
 
     /// What was counted until the last [`put_counters`](Self::put_counters).
@@ -599,11 +606,8 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
     /// # Errors
     /// The flash.
     pub async fn put_counters(&mut self, counters: Counters) -> Result<(), StoreError<F::Error>> {
-        let note = Note {
-            counters,
-            ..self.note
-        };
-        self.put_note(note).await
+        self.note.counters = counters;
+        self.put_note().await
     }
 
     /// A number that was never used; its block is reserved.
@@ -614,11 +618,8 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         }
         if R::RESERVES && next > self.reserved {
             let reserved = next - 1 + RESERVED_NUMBERS;
-            let note = Note {
-                reserved,
-                ..self.note
-            };
-            self.put_note(note).await?;
+            self.note.reserved = reserved;
+            self.put_note().await?;
             self.reserved = reserved;
         }
         Ok(Some(next))
@@ -644,7 +645,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             }
             let floors = [self.records.floor, self.receipts.floor];
             if R::NOTES_FLOORS && (self.note.floors != floors || !self.is_note_firm) {
-                self.put_note(self.note).await?;
+                self.put_note().await?;
             }
             let (ring, flash) = self.ring(which);
             let serial = ring.newest() + 1;
@@ -682,10 +683,15 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         Err(StoreError::Worn)
     }
 
-    /// Writes a note with the floors as they are.
-    async fn put_note(&mut self, mut note: Note) -> Result<(), StoreError<F::Error>> {
+    /// Writes the note, with the floors as they are. A flash that isn't ours is
+    /// left alone.
+    async fn put_note(&mut self) -> Result<(), StoreError<F::Error>> {
+        if !self.is_numbered {
+            return Ok(());
+        }
+        self.is_note_firm = false;
         if R::NOTES_FLOORS {
-            note.floors = [self.records.floor, self.receipts.floor];
+            self.note.floors = [self.records.floor, self.receipts.floor];
         }
         let flash = &mut self.flash;
         for _ in 0..WRITE_ATTEMPTS_MAX {
@@ -701,13 +707,12 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
                 continue;
             };
             let number = self.notes.next_number;
-            let bytes = note.encode();
+            let bytes = self.note.encode();
             if self
                 .notes
                 .append(flash, place, number, [&bytes, &[]])
                 .await?
             {
-                self.note = note;
                 self.note_serial = place.serial;
                 self.is_note_firm = true;
                 return Ok(());
@@ -749,17 +754,21 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             return Ok(Resolved::Neither);
         }
         if record.slot.is_done() {
-            self.records.end(flash, record.place, &record.slot).await?;
+            self.records
+                .mark(flash, record.place, &record.slot, DONE)
+                .await?;
             return Ok(Resolved::Settled);
         }
-        if receipt.is_done() || receipt.mark(WHOLE) == BLANK {
-            self.receipts.end(flash, place, &receipt).await?;
+        if receipt.is_done() || receipt.is_blank(WHOLE) {
+            self.receipts.mark(flash, place, &receipt, DONE).await?;
             return Ok(Resolved::Voided {
                 waited: !receipt.is_done(),
             });
         }
-        self.receipts.set_whole(flash, place, &receipt).await?;
-        self.records.end(flash, record.place, &record.slot).await?;
+        self.receipts.mark(flash, place, &receipt, WHOLE).await?;
+        self.records
+            .mark(flash, record.place, &record.slot, DONE)
+            .await?;
         Ok(Resolved::Completed(record.slot))
     }
 
@@ -782,7 +791,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
     fn count_settled(&mut self, record: &Slot) {
         let levels = &mut self.levels;
         levels.waiting = levels.waiting.saturating_sub(1);
-        if record.mark(BEGUN) == BLANK {
+        if record.is_blank(BEGUN) {
             levels.unsent = levels.unsent.saturating_sub(1);
         }
     }

@@ -21,7 +21,7 @@
 
 use embedded_storage_async::nor_flash::NorFlash;
 
-use super::slot::{self, BEGUN, BLANK, DONE, HEADER_BYTES, Shape, Slot, State, WHOLE};
+use super::slot::{self, BEGUN, DONE, HEADER_BYTES, Shape, Slot, State};
 
 /// Where a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,8 +149,7 @@ impl Ring {
     ) -> Result<Slot, F::Error> {
         let mut slot = slot::inspect(flash, self.slot_at::<F>(place), self.shape).await?;
         if slot.state == State::Valid && slot.lap != self.lap(place.serial) {
-            slot.state = State::Unreadable;
-            slot.marks = [0; slot::MARKS_MAX];
+            slot.make_stale();
         }
         Ok(slot)
     }
@@ -167,34 +166,15 @@ impl Ring {
         slot::read_body(flash, self.slot_at::<F>(place), slot, skip, into).await
     }
 
-    /// Ends a slot's life, or strengthens the mark that did.
-    pub(super) async fn end<F: NorFlash>(
+    /// Sets the mark whose two words begin here, or strengthens it.
+    pub(super) async fn mark<F: NorFlash>(
         &self,
         flash: &mut F,
         place: Place,
         slot: &Slot,
+        word: u8,
     ) -> Result<(), F::Error> {
-        slot::set_mark(flash, self.slot_at::<F>(place), self.shape, slot, DONE).await
-    }
-
-    /// Marks a slot as begun, with two words.
-    pub(super) async fn begin<F: NorFlash>(
-        &self,
-        flash: &mut F,
-        place: Place,
-        slot: &Slot,
-    ) -> Result<(), F::Error> {
-        slot::set_mark(flash, self.slot_at::<F>(place), self.shape, slot, BEGUN).await
-    }
-
-    /// Marks a slot as whole, with two words.
-    pub(super) async fn set_whole<F: NorFlash>(
-        &self,
-        flash: &mut F,
-        place: Place,
-        slot: &Slot,
-    ) -> Result<(), F::Error> {
-        slot::set_mark(flash, self.slot_at::<F>(place), self.shape, slot, WHOLE).await
+        slot::set_mark(flash, self.slot_at::<F>(place), self.shape, slot, word).await
     }
 
     /// Marks a slot as begun that was found without, where one word must do.
@@ -281,7 +261,7 @@ impl Ring {
                         }
                         if !slot.is_done() {
                             survey.waiting += 1;
-                            survey.fresh += u32::from(slot.mark(BEGUN) == BLANK);
+                            survey.fresh += u32::from(slot.is_blank(BEGUN));
                         }
                         survey.last = Some((place, slot));
                         survey.unreadable_after = 0;
@@ -307,12 +287,12 @@ impl Ring {
         // nobody was told of it. A slot with a mark had been finished.
         if let Some((place, slot)) = after_last
             && place.serial == self.serial
-            && slot.marks.iter().all(|&mark| mark == BLANK)
+            && slot.is_unmarked()
         {
             survey.damaged = survey.damaged.saturating_sub(1);
             survey.torn += 1;
             if self.shape.marks > 0 {
-                self.end(flash, place, &slot).await?;
+                self.mark(flash, place, &slot, DONE).await?;
             }
         }
         Ok(survey)
@@ -412,7 +392,7 @@ impl Ring {
             return Ok(true);
         }
         if self.shape.marks > 0 {
-            self.end(flash, place, &slot).await?;
+            self.mark(flash, place, &slot, DONE).await?;
         }
         Ok(false)
     }

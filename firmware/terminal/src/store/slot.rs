@@ -29,7 +29,7 @@ use embedded_storage_async::nor_flash::NorFlash;
 use super::check::{Check, Flipped, one_flipped};
 
 /// A word that is erased.
-pub(super) const BLANK: u32 = u32::MAX;
+const BLANK: u32 = u32::MAX;
 
 /// Ones in the word of a set mark. A set word has none; a flipped bit makes
 /// one, and a word cut half-way has anything.
@@ -43,14 +43,17 @@ pub(super) const HEADER_BYTES: usize = 8;
 const PIECE_BYTES: usize = 48;
 
 /// Words of marks that a slot may have.
-pub(super) const MARKS_MAX: usize = 6;
+const MARKS_MAX: usize = 6;
+
+/// The two words of a mark.
+const PAIR: u8 = 0b11;
 
 /// Word of the mark that ends a slot's life: settled, printed.
-pub(super) const DONE: usize = 0;
+pub(super) const DONE: u8 = 0;
 /// Word that says a record was sent, or that the printing of a receipt began.
-pub(super) const BEGUN: usize = 2;
+pub(super) const BEGUN: u8 = 2;
 /// Word of the mark that a receipt was read back as it was written.
-pub(super) const WHOLE: usize = 4;
+pub(super) const WHOLE: u8 = 4;
 
 /// What slots of one kind look like.
 #[derive(Clone, Copy)]
@@ -104,30 +107,44 @@ pub(super) struct Slot {
     pub(super) lap: u8,
     pub(super) number: u32,
     pub(super) length: u16,
-    pub(super) marks: [u32; MARKS_MAX],
+    /// Words of marks, a bit for each, that are blank.
+    blank: u8,
+    /// Words of marks that have so few ones that they are set.
+    set: u8,
     pub(super) flipped: Option<Flipped>,
 }
 
 impl Slot {
     /// Whether the mark whose two words begin here is set.
-    pub(super) fn is_marked(&self, word: usize) -> bool {
-        let words = [self.mark(word), self.mark(word + 1)];
-        words.iter().any(|word| word.count_ones() <= ONES_MAX)
-            || words.iter().all(|&word| word != BLANK)
+    pub(super) const fn is_marked(&self, word: u8) -> bool {
+        let pair = PAIR << word;
+        self.set & pair != 0 || self.blank & pair == 0
+    }
+
+    /// Whether this word is blank.
+    pub(super) const fn is_blank(&self, word: u8) -> bool {
+        self.blank & 1 << word != 0
+    }
+
+    /// Whether all words of marks are.
+    pub(super) const fn is_unmarked(&self) -> bool {
+        self.blank == u8::MAX
     }
 
     /// Whether its life has ended. Of a slot that can't be read, two words that
     /// are not blank say nothing: they may be as spoiled as the rest.
     pub(super) fn is_done(&self) -> bool {
-        let words = [self.mark(DONE), self.mark(DONE + 1)];
         match self.state {
-            State::Unreadable => words.iter().any(|word| word.count_ones() <= ONES_MAX),
+            State::Unreadable => self.set & PAIR << DONE != 0,
             State::Valid | State::Blank => self.is_marked(DONE),
         }
     }
 
-    pub(super) fn mark(&self, word: usize) -> u32 {
-        self.marks.get(word).copied().unwrap_or(BLANK)
+    /// What an earlier lap has left: it can't be read, and nobody misses it.
+    pub(super) fn make_stale(&mut self) {
+        self.state = State::Unreadable;
+        self.blank = 0;
+        self.set = u8::MAX;
     }
 }
 
@@ -167,9 +184,15 @@ pub(super) async fn inspect<F: NorFlash>(
             .fold(0, |all, &byte| all << 8 | u32::from(byte))
     });
     let stored = words.next().unwrap_or(BLANK);
-    let mut marks = [BLANK; MARKS_MAX];
-    for (mark, word) in marks.iter_mut().zip(words) {
-        *mark = word;
+    // Words that a shape doesn't have are blank.
+    let (mut blank_words, mut set_words) = (u8::MAX, 0);
+    for (index, word) in words.enumerate() {
+        if word != BLANK {
+            blank_words &= !(1 << index);
+        }
+        if word.count_ones() <= ONES_MAX {
+            set_words |= 1 << index;
+        }
     }
 
     let difference = stored ^ check.finish();
@@ -185,24 +208,24 @@ pub(super) async fn inspect<F: NorFlash>(
     }
     let [magic, lap, low, high, number @ ..] = header;
     let length = u16::from_le_bytes([low, high]);
-    let state =
-        if !may_be_ours && blank && stored == BLANK && marks.iter().all(|&mark| mark == BLANK) {
-            State::Blank
-        } else if may_be_ours
-            && (difference == 0 || flipped.is_some() || !shape.checked)
-            && magic == shape.magic
-            && usize::from(length) <= shape.body_bytes
-        {
-            State::Valid
-        } else {
-            State::Unreadable
-        };
+    let state = if !may_be_ours && blank && stored == BLANK && blank_words == u8::MAX {
+        State::Blank
+    } else if may_be_ours
+        && (difference == 0 || flipped.is_some() || !shape.checked)
+        && magic == shape.magic
+        && usize::from(length) <= shape.body_bytes
+    {
+        State::Valid
+    } else {
+        State::Unreadable
+    };
     Ok(Slot {
         state,
         lap,
         number: u32::from_le_bytes(number),
         length,
-        marks,
+        blank: blank_words,
+        set: set_words,
         flipped,
     })
 }
@@ -285,13 +308,13 @@ pub(super) async fn set_mark<F: NorFlash>(
     at: u32,
     shape: Shape,
     slot: &Slot,
-    word: usize,
+    word: u8,
 ) -> Result<(), F::Error> {
     if slot.is_marked(word) && !shape.marks_twice {
         return Ok(());
     }
     for word in [word, word + 1] {
-        if slot.mark(word) != BLANK {
+        if !slot.is_blank(word) {
             continue;
         }
         if set_word(flash, at, shape, word).await? {
@@ -306,9 +329,9 @@ pub(super) async fn set_word<F: NorFlash>(
     flash: &mut F,
     at: u32,
     shape: Shape,
-    word: usize,
+    word: u8,
 ) -> Result<bool, F::Error> {
-    let at = at + (shape.covered_bytes() + 4 + 4 * word) as u32;
+    let at = at + (shape.covered_bytes() + 4) as u32 + 4 * u32::from(word);
     flash.write(at, &[0; 4]).await?;
     let mut read = [0xFF; 4];
     flash.read(at, &mut read).await?;

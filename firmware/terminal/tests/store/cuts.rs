@@ -25,7 +25,7 @@ const RUNS: u64 = 200_000;
 const THREADS: u64 = 2;
 
 /// Edges that each cut of the script is given: a clean one, and ragged ones.
-const EDGES: u64 = 4;
+const EDGES: u64 = 3;
 
 /// Edges that each erase of the script is given, besides.
 const ERASE_EDGES: u64 = 50;

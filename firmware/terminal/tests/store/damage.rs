@@ -4,7 +4,7 @@
 use embassy_futures::block_on;
 use risiti_sim::nor::{Nor, NorError};
 use risiti_terminal::store::rules::Sound;
-use risiti_terminal::store::{SaveError, Store, Taken};
+use risiti_terminal::store::{Counters, SaveError, Store, Taken};
 
 use crate::world::{Habits, Step, Stop, World, receipt};
 
@@ -204,6 +204,8 @@ fn what_is_not_ours_is_not_touched() {
         );
         let taken = block_on(store.take_receipt(1, &receipt(1)));
         assert_eq!(taken, Ok(Taken::Unknown));
+        assert_eq!(block_on(store.set_subscribed(true)), Ok(()));
+        assert_eq!(block_on(store.put_counters(Counters::default())), Ok(()));
         assert_eq!(chip.image(), image);
     }
 }
