@@ -25,7 +25,7 @@ const PACE_AT: &str = "0x380408";
 /// Where the board's RAM begins, and how much of it a terminal may use
 /// (`hw/boards/mps2-an386/memory.x`).
 pub(super) const RAM_AT: u32 = 0x2000_0000;
-pub(super) const RAM_BYTES: u32 = 64 * 1024;
+pub(super) const RAM_BYTES: u32 = 16 * 1024;
 
 /// What a machine is made of.
 #[derive(Debug, Clone)]
