@@ -1,10 +1,13 @@
 //! `risiti demo`: whole payments on one machine, with the power cut in the middle.
 //!
 //! It starts Kafka (embedded in this process, or a real one by address), the
-//! gateway and settlement as child processes, and some hundred terminals behind
-//! bad links, whose own power fails too. It kills settlement and the gateway
-//! (SIGKILL) and starts them again, waits until every receipt is home, and
-//! counts. It ends with a verdict and fails if that is not clean.
+//! gateway and settlement as child processes, and some hundred terminals: the
+//! firmware's own core, each behind a simulated modem and a bad 2G network, with
+//! somebody at the keys and a power supply that fails too. Terminals live
+//! [`FACTOR`] times as fast as the gateway, so that a village's half hour fits
+//! into a minute. It kills settlement and the gateway (SIGKILL) and starts them
+//! again, waits until every receipt is on paper, and counts. It ends with a
+//! verdict and fails if that is not clean.
 
 mod gateway;
 mod process;
@@ -19,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use risiti_bridge::EmbeddedCluster;
-use risiti_sim::link::{Link, LinkProfile};
-use risiti_sim::mqtt::MqttVersion;
-use risiti_sim::terminal::{PowerProfile, Resend, TerminalSpec, Terminals};
+use risiti_sim::fleet::{CutProfile, Fleet, GatewayDialer, TerminalSpec};
+use risiti_sim::network::NetworkProfile;
+use risiti_sim::operator::Habits;
 
 use gateway::Gateway;
 use process::Process;
@@ -33,19 +36,19 @@ use view::View;
 /// How the demo runs.
 #[derive(Args, Debug, Clone)]
 pub struct Settings {
-    /// How long terminals make payments and links drop.
+    /// How long terminals make payments.
     #[arg(long, value_name = "S", default_value_t = 60)]
     seconds: u64,
     /// How many terminals.
     #[arg(long, value_name = "N", default_value_t = 300)]
     terminals: usize,
     /// Payments each terminal makes per minute.
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 20)]
     per_minute: u32,
     /// A real Kafka cluster to use instead of the embedded one.
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
-    /// Makes the demo's chances (cuts, delays, payments) repeatable.
+    /// Makes the demo's chances (networks, power cuts, payments) repeatable.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -56,24 +59,26 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const DRAIN_MAX: Duration = Duration::from_secs(90);
 /// Partitions of the demo's topics.
 const PARTITIONS: u16 = 6;
-/// PUBLISHes that a terminal keeps unacknowledged.
-const WINDOW: usize = 16;
 /// How long the gateway stays without power.
 const GATEWAY_DARK: Duration = Duration::from_millis(1500);
 /// How long settlement may take to join its group, on a Kafka that has just begun.
 const SETTLEMENT_START_MAX: Duration = Duration::from_secs(60);
 /// How long settlement stays away.
 const SETTLEMENT_AWAY: Duration = Duration::from_secs(1);
-/// A village's hours in fast motion.
-const RESEND: Resend = Resend {
-    after: Duration::from_secs(15),
-    longest: Duration::from_secs(60),
+/// Terminals live so many times as fast as everything else: a search for the
+/// network takes a second at most, and what a terminal waits for a gateway at
+/// most is still long for one on this machine.
+const FACTOR: u32 = 30;
+/// In the terminals' time. Of 300 terminals some seven a second.
+const CUTS: CutProfile = CutProfile {
+    after_mean: Duration::from_secs(20 * 60),
+    dark_longest: Duration::from_secs(60),
 };
-/// Of 300 terminals some seven a second.
-const POWER: PowerProfile = PowerProfile {
-    cut_after_mean: Duration::from_secs(45),
-    dark_longest: Duration::from_secs(2),
-};
+/// In the terminals' time: as long as Kafka and settlement take here, which don't
+/// live faster.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// In the terminals' time.
+const RESEND: Duration = Duration::from_secs(10 * 60);
 
 /// Runs the demo; success only if the verdict is clean.
 pub fn run(settings: Settings) -> ExitCode {
@@ -103,13 +108,32 @@ pub fn run(settings: Settings) -> ExitCode {
     }
 }
 
+/// Terminals with somebody before each.
+fn terminals(settings: &Settings, run: &str) -> Vec<TerminalSpec> {
+    let pause_ms = 60_000 * u64::from(FACTOR) / u64::from(settings.per_minute.max(1));
+    let habits = Habits {
+        payments: u32::MAX,
+        pause_ms: (pause_ms / 2, pause_ms * 3 / 2),
+        ..Habits::default()
+    };
+    let spec = |n| {
+        let id = format!("{run}-{n:04}");
+        let mut spec = TerminalSpec::new(&id, habits.clone(), NetworkProfile::village());
+        spec.cuts = Some(CUTS);
+        spec.patience = PATIENCE;
+        spec.resend_after = RESEND;
+        spec
+    };
+    (0..settings.terminals).map(spec).collect()
+}
+
 /// Everything that takes part.
 struct Cast {
     gateway: Gateway,
     settlement: Process,
     reader: Reader,
-    links: Vec<Link>,
-    terminals: Terminals,
+    dialer: GatewayDialer,
+    terminals: Fleet,
     view: View,
     began: Instant,
 }
@@ -175,41 +199,20 @@ impl Cast {
         settlement.says(SETTLEMENT_START_MAX).await?;
         gateway.reaches_kafka().await?;
         let reader = Reader::start(bootstrap, topics)?;
-        let mut links = Vec::new();
-        let mut specs = Vec::new();
-        for n in 0..settings.terminals {
-            let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(n as u64);
-            let link = Link::start(gateway.mqtt_addr(), LinkProfile::demo(), seed)?;
-            specs.push(TerminalSpec {
-                id: format!("{run}-{n:04}"),
-                gateway: link.addr(),
-                version: if n % 2 == 0 {
-                    MqttVersion::V5
-                } else {
-                    MqttVersion::V3_1_1
-                },
-                window: WINDOW,
-                payments: None,
-                per_second: f64::from(settings.per_minute.max(1)) / 60.0,
-                resend: Some(RESEND),
-                power: Some(POWER),
-                away: None,
-                prints_before_saving: false,
-            });
-            links.push(link);
-        }
+        let dialer = GatewayDialer::to(gateway.mqtt_addr());
+        let specs = terminals(settings, run);
         Ok(Self {
             gateway,
             settlement,
             reader,
-            links,
-            terminals: Terminals::start(specs, settings.seed),
+            terminals: Fleet::start(specs, FACTOR, dialer.clone(), settings.seed)?,
+            dialer,
             view: View::new(settings.terminals, Duration::from_secs(settings.seconds)),
             began: Instant::now(),
         })
     }
 
-    /// Payments, bad links, and both processes killed once.
+    /// Payments, power cuts, and both processes killed once.
     async fn rough_times(&mut self, length: Duration) -> Result<(), Failure> {
         let settlement_at = length / 4;
         let gateway_at = length / 2;
@@ -233,7 +236,7 @@ impl Cast {
             if !self.gateway.is_up() && elapsed >= gateway_at + GATEWAY_DARK {
                 self.power_back().await?;
             }
-            if let Some(why) = self.settlement.ended().or_else(|| self.gateway.ended()) {
+            if let Some(why) = self.ended() {
                 return Err(why.into());
             }
             self.draw().await;
@@ -247,11 +250,18 @@ impl Cast {
         Ok(())
     }
 
+    /// What has ended that should not have.
+    fn ended(&mut self) -> Option<String> {
+        let terminals = || (!self.terminals.is_running()).then(|| "a terminal panicked".into());
+        self.settlement
+            .ended()
+            .or_else(|| self.gateway.ended())
+            .or_else(terminals)
+    }
+
     async fn power_back(&mut self) -> Result<(), Failure> {
         self.gateway.start_again().await?;
-        for link in &self.links {
-            link.set_upstream(self.gateway.mqtt_addr());
-        }
+        self.dialer.move_to(self.gateway.mqtt_addr());
         self.view.note("power back: the gateway runs again");
         Ok(())
     }
@@ -267,7 +277,7 @@ impl Cast {
         while Instant::now() < until {
             redraw.tick().await;
             self.draw().await;
-            if let Some(why) = self.settlement.ended().or_else(|| self.gateway.ended()) {
+            if let Some(why) = self.ended() {
                 return Err(why.into());
             }
             let totals = self.terminals.totals();
@@ -280,14 +290,12 @@ impl Cast {
     }
 
     async fn draw(&mut self) {
-        let link_cuts = self.links.iter().map(|link| link.counts().cuts).sum();
         let status = self.gateway.status().await;
         let scene = view::Scene {
             elapsed: self.began.elapsed(),
-            connected: self.terminals.connected(),
+            connected: self.terminals.online(),
             totals: self.terminals.totals(),
             read: self.reader.counts(),
-            link_cuts,
             gateway_up: self.gateway.is_up(),
             settlement_up: self.settlement.is_up(),
             backlog: status.map(|s| s.clusters.iter().map(|c| c.backlog).sum()),
@@ -296,10 +304,12 @@ impl Cast {
     }
 
     async fn end(mut self, deduplicates: bool) -> Verdict {
-        self.terminals.vanish().await;
+        self.terminals.vanish();
         self.view.finish();
+        let totals = self.terminals.totals();
         let trials = Trials {
-            link_cuts: self.links.iter().map(|link| link.counts().cuts).sum(),
+            torn: totals.torn,
+            again: totals.again,
             gateway_cuts: self.gateway.cuts(),
             settlement_kills: self.settlement.kills(),
         };

@@ -11,8 +11,10 @@ use super::reader::Read;
 /// What the run went through.
 #[derive(Debug, Clone, Copy)]
 pub struct Trials {
-    /// Connections that links cut.
-    pub link_cuts: u64,
+    /// Papers that a power cut has torn.
+    pub torn: u64,
+    /// Papers printed again, by request or because one was torn.
+    pub again: u64,
     /// Times that the gateway was killed.
     pub gateway_cuts: u32,
     /// Times that settlement was killed.
@@ -116,18 +118,20 @@ impl fmt::Display for Verdict {
         for example in examples.chain(&self.unreadable).take(EXAMPLES) {
             writeln!(f, "    {example}")?;
         }
-        writeln!(f, "  payment to receipt: {}", receipts.waited)?;
         writeln!(
             f,
-            "  through {} power cut of the gateway, {} kill of settlement, {} link cuts and\n  \
-             {} power cuts of terminals; {} receipts came again and were recognised, {} records\n  \
-             were sent again for want of a receipt",
+            "  payment to paper, by the terminals' clocks: {}",
+            receipts.waited
+        )?;
+        writeln!(
+            f,
+            "  through {} power cut of the gateway, {} kill of settlement and {} power cuts of\n  \
+             terminals; {} papers were torn by them, {} printed again",
             self.trials.gateway_cuts,
             self.trials.settlement_kills,
-            self.trials.link_cuts,
             receipts.power_cuts,
-            receipts.repeated,
-            receipts.resent,
+            self.trials.torn,
+            self.trials.again,
         )?;
         match self.removed {
             Some(removed) => write!(
@@ -156,7 +160,8 @@ mod tests {
     use super::*;
 
     const TRIALS: Trials = Trials {
-        link_cuts: 9,
+        torn: 1,
+        again: 2,
         gateway_cuts: 1,
         settlement_kills: 1,
     };

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use risiti_sim::terminal::Totals;
+use risiti_sim::fleet::Totals;
 
 use super::reader::Counts;
 
@@ -15,14 +15,12 @@ const BAR: usize = 40;
 pub struct Scene {
     /// Since the start.
     pub elapsed: Duration,
-    /// Terminals that are connected.
+    /// Terminals with a connection open or opening.
     pub connected: u64,
     /// What terminals have come to.
     pub totals: Totals,
     /// What stands in Kafka.
     pub read: Counts,
-    /// Connections that links cut.
-    pub link_cuts: u64,
     /// Whether the gateway has power.
     pub gateway_up: bool,
     /// Whether settlement runs.
@@ -102,13 +100,12 @@ impl View {
 
     fn line(&self, scene: &Scene, rate: f64) -> String {
         format!(
-            "{:5.1} s  terminals {}/{}  link cuts {}  paid {}  acknowledged {}  in Kafka {}  settled {}  receipts {} ({rate:.0}/s)  backlog {}",
+            "{:5.1} s  online {} of {}  power cuts {}  paid {}  in Kafka {}  settled {}  on paper {} ({rate:.0}/s)  backlog {}",
             scene.elapsed.as_secs_f64(),
             scene.connected,
             self.terminals,
-            scene.link_cuts,
+            scene.totals.power_cuts,
             scene.totals.saved,
-            scene.totals.acknowledged,
             scene.read.in_kafka,
             scene.read.settled,
             scene.totals.printed,
@@ -131,11 +128,10 @@ impl View {
             ),
             String::new(),
             format!(
-                "  terminals   {:>8} connected of {}, {} link cuts, {} power cuts",
-                scene.connected, self.terminals, scene.link_cuts, totals.power_cuts
+                "  terminals   {:>8} online of {}, {} power cuts",
+                scene.connected, self.terminals, totals.power_cuts
             ),
             format!("  paid        {:>8}", totals.saved),
-            format!("  acknowledged{:>8}", totals.acknowledged),
             format!(
                 "  gateway     {:>8}  {} waiting for Kafka",
                 power(scene.gateway_up, "NO POWER"),
@@ -148,7 +144,7 @@ impl View {
                 scene.read.settled
             ),
             format!(
-                "  receipts    {:>8}  printed, {} on their way, {rate:.0} a second",
+                "  receipts    {:>8}  on paper, {} on their way, {rate:.0} a second",
                 totals.printed,
                 totals.saved.saturating_sub(totals.printed)
             ),

@@ -225,10 +225,10 @@ fn a_battery_that_gives_up_takes_nothing_with_it() {
     let mut specs = village_terminals(30, &paying(12, 6));
     for spec in &mut specs {
         let small = BatteryProfile {
-            capacity_mah: 60.0,
+            capacity_mah: 30.0,
             fast_ohm: 0.5,
             slow_ohm: 0.4,
-            sun_ma: 12.0,
+            sun_ma: 10.0,
             ..BatteryProfile::WORN
         };
         spec.battery = Some((small, 0.5));
