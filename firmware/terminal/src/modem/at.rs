@@ -101,9 +101,11 @@ impl Reader {
         self.data_bytes = bytes;
     }
 
-    /// Forgets a line half read and data expected.
-    pub fn restart(&mut self) {
-        *self = Self::new();
+    /// Expects no data any more. A line half read is kept: the rest of `SEND OK`
+    /// alone would be taken for an `OK`.
+    pub fn forget_data(&mut self) {
+        self.data_bytes = 0;
+        self.data_end = &[];
     }
 }
 
@@ -242,6 +244,21 @@ mod tests {
             let told: Vec<_> = said.iter().filter_map(|byte| reader.push(*byte)).collect();
             assert!(told.contains(&Token::Torn), "{lost} lost");
         }
+    }
+
+    #[test]
+    fn a_line_that_is_given_up_half_way_does_not_become_another() {
+        let mut reader = Reader::new();
+        for byte in b"\r\nSEND " {
+            assert_eq!(reader.push(*byte), None);
+        }
+        reader.forget_data();
+        let told: Vec<_> = b"OK\r\n"
+            .iter()
+            .filter_map(|byte| reader.push(*byte))
+            .collect();
+        assert_eq!(told, [Token::Line]);
+        assert_eq!(reader.line(), b"SEND OK");
     }
 
     #[test]

@@ -214,7 +214,7 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
         self.fetch = Fetch::None;
         self.data_waits = false;
         self.inbox.discard();
-        self.line.restart();
+        self.line.forget_data();
     }
 
     /// The next answer, heeding what comes unasked.

@@ -95,9 +95,9 @@ impl<S: Read + Write, C: Clock> Line<S, C> {
         byte
     }
 
-    /// Forgets a line half heard and data expected.
-    pub fn restart(&mut self) {
-        self.reader.restart();
+    /// Expects no data from the peer any more.
+    pub fn forget_data(&mut self) {
+        self.reader.forget_data();
     }
 
     /// Writes some of the bytes; how many. Dropping the future writes none or

@@ -45,7 +45,7 @@ impl<F: Family, S: Read + Write, K: OutputPin, C: Clock> Driver<F, S, K, C> {
             self.busy = true;
             self.fetch = Fetch::None;
             self.inbox.discard();
-            self.line.restart();
+            self.line.forget_data();
             // Ends a wait for bytes to send, if that is what it is in.
             if self.line.write(b"\x1b").await.is_err() {
                 return false;

@@ -1,8 +1,5 @@
 //! What comes through, whatever else happens on the line.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -12,7 +9,7 @@ use risiti_terminal::modem::{Modem, ModemError, QuectelFamily, Sim800Family};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
-use crate::world::{Tested, World};
+use crate::world::{Tested, World, for_polls};
 
 /// What a peer has sent and heard when the connection is over.
 #[derive(Debug, Default)]
@@ -42,24 +39,6 @@ fn talk(call: Call, bytes: usize, mut chance: Rng) -> JoinHandle<Traffic> {
         let (_, _) = tokio::join!(speak, reading.read_to_end(&mut heard));
         Traffic { sent, heard }
     })
-}
-
-/// Runs a future for so many polls at most, then drops it.
-async fn for_polls<T>(future: impl Future<Output = T>, mut polls: u32) -> Option<T> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        if polls == 0 {
-            return Poll::Ready(None);
-        }
-        polls -= 1;
-        let polled = future.as_mut().poll(context).map(Some);
-        if polled.is_pending() && polls == 0 {
-            // It would be dropped at the next poll; why wait for that?
-            return Poll::Ready(None);
-        }
-        polled
-    })
-    .await
 }
 
 /// A 2G network that takes nothing away.

@@ -8,7 +8,7 @@ use risiti_terminal::energy::State;
 use risiti_terminal::modem::{Modem, ModemError, QuectelFamily, Sim800Family};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::world::{NETWORK, Tested, World, steady};
+use crate::world::{NETWORK, Tested, World, for_polls, steady};
 
 /// The moments of an errand, by what both families do alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,6 +200,40 @@ async fn every_fault_of_a_sim800_ends_with_its_reason_and_in_time() {
 #[tokio::test(start_paused = true)]
 async fn every_fault_of_a_quectel_ends_with_its_reason_and_in_time() {
     every_fault_ends_with_its_reason_and_in_time::<QuectelFamily>().await;
+}
+
+/// Drops an errand after so many polls; whether it was over by then.
+async fn dropped_after<F: Tested>(polls: u32) -> bool {
+    let setup = ModemSetup::new(F::FAMILY, steady());
+    let mut world = World::<F>::wired(setup, 7, |wire| wire.stutters = true);
+    let over = for_polls(errand(&mut world), polls).await.is_some();
+    let what = format!("{:?} dropped after {polls} polls", F::FAMILY);
+    if polls % 2 == 0 {
+        world.driver.power_off().await;
+        assert_eq!(world.sim.state(), State::Off, "{what}");
+    }
+    // A call that it made is nobody's.
+    while world.calls.try_recv().is_ok() {}
+    assert_eq!(errand(&mut world).await, Ok(()), "{what}");
+    over
+}
+
+async fn an_errand_dropped_anywhere_leaves_nothing_behind<F: Tested>() {
+    let mut polls = 1;
+    while !dropped_after::<F>(polls).await {
+        polls += 1;
+    }
+    assert!(polls > 200, "{polls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sim800s_errand_dropped_anywhere_leaves_nothing_behind() {
+    an_errand_dropped_anywhere_leaves_nothing_behind::<Sim800Family>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quectels_errand_dropped_anywhere_leaves_nothing_behind() {
+    an_errand_dropped_anywhere_leaves_nothing_behind::<QuectelFamily>().await;
 }
 
 /// How long an errand takes with this fault.

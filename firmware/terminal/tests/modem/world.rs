@@ -1,6 +1,9 @@
 //! A driver, its simulated modem, and a peer in memory.
 
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use embedded_io_async::{ErrorType, Read, Write};
@@ -158,4 +161,22 @@ impl Write for Wire {
     async fn flush(&mut self) -> Result<(), Infallible> {
         Ok(())
     }
+}
+
+/// Runs a future for so many polls at most, then drops it.
+pub async fn for_polls<T>(future: impl Future<Output = T>, mut polls: u32) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        let polled = future.as_mut().poll(context).map(Some);
+        if polled.is_pending() && polls == 0 {
+            // It would be dropped at the next poll; why wait for that?
+            return Poll::Ready(None);
+        }
+        polled
+    })
+    .await
 }

@@ -32,7 +32,10 @@ impl ModemCore {
     }
 
     pub(super) fn go_off_in_order(&mut self) {
+        // What was under way is not answered any more.
         self.busy = true;
+        self.events.clear();
+        self.payload_left = 0;
         let takes = self.chance.u64(800..2_500);
         self.hang_up();
         self.packet = Packet::Initial;
