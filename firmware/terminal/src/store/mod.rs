@@ -64,9 +64,12 @@
 //! of each, and every page from the oldest in which something waits: 40 KiB with
 //! nothing waiting in 1 MiB, all of it with a full one (1.1 s at 8 MHz).
 
+mod append;
 mod check;
 mod error;
+mod levels;
 mod notes;
+mod recovery;
 mod ring;
 #[doc(hidden)]
 pub mod rules;
@@ -79,13 +82,14 @@ use risiti_wire::WireError;
 use risiti_wire::limits::{RECEIPT_BYTES_MAX, RECORD_BYTES_MAX};
 
 pub use error::{SaveError, StoreError};
+pub use levels::{Levels, Opening, Taken, ToPrint, Waiting};
 pub use notes::Counters;
 
-use crate::limits::{RESERVED_NUMBERS, WRITE_ATTEMPTS_MAX};
+use append::Which;
 use notes::{NOTE_BYTES, Note};
 use ring::{Place, Ring};
 use rules::{Rules, Sound};
-use slot::{BEGUN, DONE, Shape, Slot, State, WHOLE};
+use slot::{BEGUN, DONE, Shape, WHOLE};
 
 /// Bytes before a receipt in its slot: the sequence number that it answers.
 const SEQUENCE_BYTES: usize = 4;
@@ -100,89 +104,6 @@ const NOTE: Shape = Shape::new(0x71, NOTE_BYTES, 0);
 
 /// Pages of a ring: one that is written, one that is erased.
 const RING_PAGES_MIN: u32 = 2;
-
-/// What was found at the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Opening {
-    /// Nothing was ever saved here.
-    pub is_new: bool,
-    /// Records can be numbered; see [`SaveError::Unnumbered`].
-    pub is_numbered: bool,
-    /// Slots and pages that somebody relied on and that can't be read.
-    pub damaged: u16,
-    /// Slots that power was cut in; nothing is lost by them.
-    pub torn: u16,
-    /// Slots with a flipped bit, read all the same.
-    pub repaired: u16,
-}
-
-/// How much of what there is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Levels {
-    /// Records without a receipt.
-    pub waiting: u32,
-    /// Those of them that no gateway has acknowledged.
-    pub unsent: u32,
-    /// Receipts that are not known to be on paper.
-    pub to_print: u32,
-    /// Records that fit in all.
-    pub capacity: u32,
-    /// Slots and pages that can't be read, since the start.
-    pub damaged: u16,
-    /// Slots that power was cut in, found at the start.
-    pub torn: u16,
-    /// The highest sequence number of a record; 0 if there was none.
-    pub last_sequence: u32,
-}
-
-impl Levels {
-    fn count_damaged(&mut self) {
-        self.damaged = self.damaged.saturating_add(1);
-    }
-}
-
-/// A record without a receipt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its sequence number.
-    pub sequence: u32,
-    /// Its bytes.
-    pub len: usize,
-    /// Whether a gateway has acknowledged it.
-    pub sent: bool,
-}
-
-/// What became of a receipt. All but [`Full`](Self::Full) are to be acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
-    /// It is stored, and its record settled.
-    New,
-    /// Its record had one already.
-    Repeated,
-    /// No record has this number, or it is larger than a receipt can be.
-    Unknown,
-    /// There is no room before some have been printed. Leave it to the gateway.
-    Full,
-}
-
-/// A receipt that is to be printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ToPrint {
-    /// Its number among the receipts of this terminal.
-    pub ordinal: u32,
-    /// The sequence number of its record.
-    pub sequence: u32,
-    /// Its bytes.
-    pub len: usize,
-    /// Its printing began, and nobody knows whether it ended: ask.
-    pub interrupted: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Which {
-    Records,
-    Receipts,
-}
 
 /// What a terminal must not lose.
 ///
@@ -265,85 +186,6 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         };
         let opening = store.recover().await?;
         Ok((store, opening))
-    }
-
-    async fn recover(&mut self) -> Result<Opening, StoreError<F::Error>> {
-        let flash = &mut self.flash;
-        self.notes.find_newest(flash).await?;
-        self.records.find_newest(flash).await?;
-        self.receipts.find_newest(flash).await?;
-
-        // The newest note stands in the newest page, or, if that was just begun,
-        // in the one before; after damage, wherever there is one.
-        self.notes.look_back(1);
-        let mut notes = self.notes.survey(flash).await?;
-        if notes.last.is_none() {
-            self.notes.look_back(u32::MAX);
-            notes = self.notes.survey(flash).await?;
-        }
-        if let Some((place, slot)) = &notes.last {
-            let mut bytes = [0; NOTE_BYTES];
-            self.notes.read(flash, *place, slot, 0, &mut bytes).await?;
-            self.note = Note::decode(&bytes);
-            self.note_serial = place.serial;
-        }
-        let [records_floor, receipts_floor] = self.note.floors;
-        if R::NOTES_FLOORS {
-            self.records.raise_to(records_floor);
-            self.receipts.raise_to(receipts_floor);
-        }
-
-        let records = self.records.survey(flash).await?;
-        let receipts = self.receipts.survey(flash).await?;
-        self.receipts.skip_numbers(receipts.unreadable_after);
-        let is_new = notes.last.is_none()
-            && records.last.is_none()
-            && self.records.is_blank(flash).await?
-            && self.receipts.is_blank(flash).await?;
-        self.is_numbered = is_new || notes.last.is_some() || records.last.is_some();
-        self.next_sequence = self.records.next_number;
-        if R::RESERVES {
-            // Each note reserves one block at most.
-            self.next_sequence = self
-                .next_sequence
-                .max(self.note.reserved.saturating_add(1))
-                .saturating_add(notes.unreadable_after * RESERVED_NUMBERS);
-        }
-        self.reserved = self.next_sequence - 1;
-
-        self.levels = Levels {
-            waiting: records.waiting,
-            unsent: records.fresh,
-            to_print: receipts.waiting,
-            capacity: self.records.pages * self.records.slots_per_page::<F>(),
-            damaged: records.damaged.saturating_add(receipts.damaged),
-            torn: notes.torn + records.torn + receipts.torn,
-            last_sequence: self.records.next_number - 1,
-        };
-        if let Some((place, slot)) = receipts.last {
-            let sequence = self.answers(place, &slot).await?;
-            self.last_answered = sequence;
-            match self.resolve(sequence, place).await? {
-                Resolved::Voided { waited: true } => self.levels.to_print -= 1,
-                Resolved::Completed(record) => self.count_settled(&record),
-                _ => {}
-            }
-        }
-        // The newest note may have been cut, and read otherwise next time.
-        if notes.last.is_some() {
-            self.note.reserved = self.reserved;
-            match self.put_note().await {
-                Ok(()) | Err(StoreError::Worn) => {}
-                Err(flash) => return Err(flash),
-            }
-        }
-        Ok(Opening {
-            is_new,
-            is_numbered: self.is_numbered,
-            damaged: self.levels.damaged,
-            torn: self.levels.torn,
-            repaired: records.repaired.saturating_add(receipts.repaired),
-        })
     }
 
     /// Saves a record: `build` is given its sequence number and writes it, and
@@ -609,205 +451,4 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         self.note.counters = counters;
         self.put_note().await
     }
-
-    /// A number that was never used; its block is reserved.
-    async fn next_sequence(&mut self) -> Result<Option<u32>, StoreError<F::Error>> {
-        let next = self.next_sequence;
-        if !self.is_numbered || next > u32::MAX - 2 * RESERVED_NUMBERS {
-            return Ok(None);
-        }
-        if R::RESERVES && next > self.reserved {
-            let reserved = next - 1 + RESERVED_NUMBERS;
-            self.note.reserved = reserved;
-            self.put_note().await?;
-            self.reserved = reserved;
-        }
-        Ok(Some(next))
-    }
-
-    fn ring(&mut self, which: Which) -> (&mut Ring, &mut F) {
-        let ring = match which {
-            Which::Records => &mut self.records,
-            Which::Receipts => &mut self.receipts,
-        };
-        (ring, &mut self.flash)
-    }
-
-    /// A blank slot; none if the ring is full.
-    async fn place(&mut self, which: Which) -> Result<Option<Place>, StoreError<F::Error>> {
-        for _ in 0..WRITE_ATTEMPTS_MAX {
-            let (ring, flash) = self.ring(which);
-            if let Some(place) = ring.blank_slot(flash).await? {
-                return Ok(Some(place));
-            }
-            if !ring.raise_floor(flash).await? {
-                return Ok(None);
-            }
-            let floors = [self.records.floor, self.receipts.floor];
-            if R::NOTES_FLOORS && (self.note.floors != floors || !self.is_note_firm) {
-                self.put_note().await?;
-            }
-            let (ring, flash) = self.ring(which);
-            let serial = ring.newest() + 1;
-            if !ring.begin_page(flash, serial).await? {
-                self.levels.count_damaged();
-            }
-        }
-        Err(StoreError::Worn)
-    }
-
-    /// Writes a slot; if it doesn't read back, into another one. Returns where, or
-    /// none if the ring is full by then.
-    async fn write(
-        &mut self,
-        which: Which,
-        first: Place,
-        number: u32,
-        body: [&[u8]; 2],
-    ) -> Result<Option<Place>, StoreError<F::Error>> {
-        let mut place = first;
-        for _ in 0..WRITE_ATTEMPTS_MAX {
-            if let (Which::Receipts, Some(sequence)) = (which, body[0].first_chunk()) {
-                self.pending = Some((u32::from_le_bytes(*sequence), place));
-            }
-            let (ring, flash) = self.ring(which);
-            if ring.append(flash, place, number, body).await? {
-                return Ok(Some(place));
-            }
-            self.levels.count_damaged();
-            match self.place(which).await? {
-                Some(next) => place = next,
-                None => return Ok(None),
-            }
-        }
-        Err(StoreError::Worn)
-    }
-
-    /// Writes the note, with the floors as they are. A flash that isn't ours is
-    /// left alone.
-    async fn put_note(&mut self) -> Result<(), StoreError<F::Error>> {
-        if !self.is_numbered {
-            return Ok(());
-        }
-        self.is_note_firm = false;
-        if R::NOTES_FLOORS {
-            self.note.floors = [self.records.floor, self.receipts.floor];
-        }
-        let flash = &mut self.flash;
-        for _ in 0..WRITE_ATTEMPTS_MAX {
-            let Some(place) = self.notes.blank_slot(flash).await? else {
-                // The newest note stays where it is, however often power is cut in
-                // the first ones of a new page.
-                let serial = self.notes.newest();
-                let is_held = self.note_serial == serial || serial < self.notes.pages;
-                let serial = serial + u32::from(is_held);
-                if !self.notes.begin_page(flash, serial).await? {
-                    self.levels.count_damaged();
-                }
-                continue;
-            };
-            let number = self.notes.next_number;
-            let bytes = self.note.encode();
-            if self
-                .notes
-                .append(flash, place, number, [&bytes, &[]])
-                .await?
-            {
-                self.note_serial = place.serial;
-                self.is_note_firm = true;
-                return Ok(());
-            }
-            self.levels.count_damaged();
-        }
-        Err(StoreError::Worn)
-    }
-
-    /// The sequence number that a receipt answers.
-    async fn answers(&mut self, place: Place, slot: &Slot) -> Result<u32, StoreError<F::Error>> {
-        let mut sequence = [0; SEQUENCE_BYTES];
-        self.receipts
-            .read(&mut self.flash, place, slot, 0, &mut sequence)
-            .await?;
-        Ok(u32::from_le_bytes(sequence))
-    }
-
-    /// Brings to an end what was under way with the newest receipt when power was
-    /// cut, or its future dropped.
-    ///
-    /// Nobody was told of a receipt whose record is not settled. If there is a
-    /// trace of the mark that it is whole, the record is settled now, since its own
-    /// mark may have been begun, too. Otherwise it was not begun, and the receipt,
-    /// which may not be whole though it reads so, is voided. A mark that one word
-    /// sets gets the other.
-    async fn resolve(
-        &mut self,
-        sequence: u32,
-        place: Place,
-    ) -> Result<Resolved, StoreError<F::Error>> {
-        let flash = &mut self.flash;
-        let receipt = self.receipts.inspect(flash, place).await?;
-        let record = self.records.seek(flash, sequence).await?;
-        let Some(record) = record.filter(|_| receipt.state == State::Valid) else {
-            return Ok(Resolved::Neither);
-        };
-        if !record.found {
-            return Ok(Resolved::Neither);
-        }
-        if record.slot.is_done() {
-            self.records
-                .mark(flash, record.place, &record.slot, DONE)
-                .await?;
-            return Ok(Resolved::Settled);
-        }
-        if receipt.is_done() || receipt.is_blank(WHOLE) {
-            self.receipts.mark(flash, place, &receipt, DONE).await?;
-            return Ok(Resolved::Voided {
-                waited: !receipt.is_done(),
-            });
-        }
-        self.receipts.mark(flash, place, &receipt, WHOLE).await?;
-        self.records
-            .mark(flash, record.place, &record.slot, DONE)
-            .await?;
-        Ok(Resolved::Completed(record.slot))
-    }
-
-    async fn resolve_pending(&mut self) -> Result<(), StoreError<F::Error>> {
-        if let Some((sequence, place)) = self.pending {
-            match self.resolve(sequence, place).await? {
-                Resolved::Completed(record) => {
-                    self.levels.to_print += 1;
-                    self.count_settled(&record);
-                }
-                // Nobody counted it any more; that is put right by the next start.
-                Resolved::Settled => self.levels.to_print += 1,
-                Resolved::Voided { .. } | Resolved::Neither => {}
-            }
-            self.pending = None;
-        }
-        Ok(())
-    }
-
-    fn count_settled(&mut self, record: &Slot) {
-        let levels = &mut self.levels;
-        levels.waiting = levels.waiting.saturating_sub(1);
-        if record.is_blank(BEGUN) {
-            levels.unsent = levels.unsent.saturating_sub(1);
-        }
-    }
-}
-
-/// What was under way with a receipt.
-enum Resolved {
-    /// Its record was settled: it exists.
-    Settled,
-    /// It was whole, and its record, which is this, is now settled.
-    Completed(Slot),
-    /// It may not have been whole.
-    Voided {
-        /// It was counted as waiting for the printer.
-        waited: bool,
-    },
-    /// Its record, or itself, can't be read, or is long gone.
-    Neither,
 }

@@ -19,9 +19,12 @@
 //! Which pages count: serials from the floor (pages below it hold nothing that
 //! waits, as the newest note says) to the newest one.
 
+mod search;
+mod survey;
+
 use embedded_storage_async::nor_flash::NorFlash;
 
-use super::slot::{self, BEGUN, DONE, HEADER_BYTES, Shape, Slot, State};
+use super::slot::{self, BEGUN, DONE, Shape, Slot, State};
 
 /// Where a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,33 +33,6 @@ pub(super) struct Place {
     pub(super) serial: u32,
     /// In its page.
     pub(super) slot: u32,
-}
-
-/// What a ring was found to hold.
-#[derive(Default)]
-pub(super) struct Survey {
-    /// Slots that are not done.
-    pub(super) waiting: u32,
-    /// Those of them that are not begun.
-    pub(super) fresh: u32,
-    /// Slots or pages of which somebody expected something, unreadable.
-    pub(super) damaged: u16,
-    /// Slots cut while they were written.
-    pub(super) torn: u16,
-    /// Slots with one flipped bit, which was put right.
-    pub(super) repaired: u16,
-    /// The newest slot that could be read, and where it is.
-    pub(super) last: Option<(Place, Slot)>,
-    /// Slots after it that couldn't.
-    pub(super) unreadable_after: u32,
-}
-
-/// A slot that was looked for by its number.
-pub(super) struct Sought {
-    pub(super) place: Place,
-    pub(super) slot: Slot,
-    /// It is the one. Otherwise it can't be read, but stands where the one would.
-    pub(super) found: bool,
 }
 
 /// A ring.
@@ -200,104 +176,6 @@ impl Ring {
         Ok(Some(u32::from_le_bytes(base)))
     }
 
-    /// Finds the newest page.
-    ///
-    /// Its head may be damaged; then slots of its lap tell. A page whose head was
-    /// cut has none, and one that is being erased only those of the lap before.
-    pub(super) async fn find_newest<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), F::Error> {
-        for index in 0..self.pages {
-            let at = self.page_at::<F>(index);
-            let head = slot::inspect(flash, at, self.head_shape).await?;
-            if head.state == State::Valid
-                && head.number > self.serial
-                && head.number % self.pages == index
-                && head.lap == self.lap(head.number)
-            {
-                self.serial = head.number;
-            }
-        }
-        for _ in 0..self.pages {
-            let mut place = Place {
-                serial: self.serial + 1,
-                slot: 0,
-            };
-            while place.slot < self.slots_per_page::<F>() {
-                if self.inspect(flash, place).await?.state == State::Valid {
-                    break;
-                }
-                place.slot += 1;
-            }
-            if place.slot == self.slots_per_page::<F>() {
-                break;
-            }
-            self.serial += 1;
-        }
-        Ok(())
-    }
-
-    /// Reads every page that counts, and finds where the next slot goes.
-    pub(super) async fn survey<F: NorFlash>(&mut self, flash: &mut F) -> Result<Survey, F::Error> {
-        let mut survey = Survey::default();
-        let slots = self.slots_per_page::<F>();
-        self.slot = slots;
-        let oldest = self.oldest();
-        self.floor = oldest;
-        let mut after_last: Option<(Place, Slot)> = None;
-        for serial in oldest..=self.serial {
-            match self.base(flash, serial).await? {
-                Some(base) => self.next_number = self.next_number.max(base),
-                None => survey.damaged = survey.damaged.saturating_add(1),
-            }
-            let mut used = 0;
-            for slot in 0..slots {
-                let place = Place { serial, slot };
-                let slot = self.inspect(flash, place).await?;
-                match slot.state {
-                    State::Blank => continue,
-                    State::Valid => {
-                        self.next_number = self.next_number.max(slot.number.saturating_add(1));
-                        if slot.flipped.is_some() {
-                            survey.repaired = survey.repaired.saturating_add(1);
-                        }
-                        if !slot.is_done() {
-                            survey.waiting += 1;
-                            survey.fresh += u32::from(slot.is_blank(BEGUN));
-                        }
-                        survey.last = Some((place, slot));
-                        survey.unreadable_after = 0;
-                    }
-                    State::Unreadable => survey.unreadable_after += 1,
-                }
-                if slot.state == State::Unreadable && !slot.is_done() {
-                    survey.damaged = survey.damaged.saturating_add(1);
-                }
-                after_last = (slot.state == State::Unreadable).then_some((place, slot));
-                used = place.slot + 1;
-            }
-            // A write may have begun in the slot after the last one, and left
-            // nothing that can be seen yet.
-            if serial == self.serial {
-                self.slot = used + 1;
-            }
-            if survey.waiting == 0 && survey.damaged == 0 && serial < self.serial {
-                self.floor = serial + 1;
-            }
-        }
-        // What was being written when power was cut is the last there is, and
-        // nobody was told of it. A slot with a mark had been finished.
-        if let Some((place, slot)) = after_last
-            && place.serial == self.serial
-            && slot.is_unmarked()
-        {
-            survey.damaged = survey.damaged.saturating_sub(1);
-            survey.torn += 1;
-            if self.shape.marks > 0 {
-                self.mark(flash, place, &slot, DONE).await?;
-            }
-        }
-        Ok(survey)
-    }
-
     /// The next slot to write, if the newest page has one: blank by a look at it.
     pub(super) async fn blank_slot<F: NorFlash>(
         &mut self,
@@ -395,153 +273,5 @@ impl Ring {
             self.mark(flash, place, &slot, DONE).await?;
         }
         Ok(false)
-    }
-
-    /// Where to look for this number, or what follows it.
-    async fn start<F: NorFlash>(&self, flash: &mut F, number: u32) -> Result<Place, F::Error> {
-        let oldest = self.oldest();
-        let (hinted, place) = self.hint;
-        let mut start = if hinted <= number && place.serial >= oldest {
-            place
-        } else {
-            Place {
-                serial: oldest,
-                slot: 0,
-            }
-        };
-        for serial in start.serial + 1..=self.serial {
-            match self.base(flash, serial).await? {
-                Some(base) if base <= number => start = Place { serial, slot: 0 },
-                Some(_) => break,
-                // It may be in there, or further on.
-                None => {}
-            }
-        }
-        Ok(start)
-    }
-
-    /// The next place.
-    fn after<F: NorFlash>(&self, place: Place) -> Place {
-        if place.slot + 1 < self.slots_per_page::<F>() {
-            Place {
-                slot: place.slot + 1,
-                ..place
-            }
-        } else {
-            Place {
-                serial: place.serial + 1,
-                slot: 0,
-            }
-        }
-    }
-
-    /// The slot with the lowest number above this one that is not done.
-    pub(super) async fn next_waiting<F: NorFlash>(
-        &mut self,
-        flash: &mut F,
-        after: u32,
-    ) -> Result<Option<(Place, Slot)>, F::Error> {
-        let mut place = self.start(flash, after).await?;
-        let mut is_first = place <= self.first_waiting;
-        if is_first {
-            place = self.first_waiting;
-        }
-        let mut found = None;
-        while place.serial <= self.serial {
-            let slot = self.inspect(flash, place).await?;
-            if slot.state == State::Valid && !slot.is_done() {
-                if is_first {
-                    self.first_waiting = place;
-                    is_first = false;
-                }
-                if slot.number > after {
-                    self.hint = (slot.number, place);
-                    found = Some((place, slot));
-                    break;
-                }
-            }
-            place = self.after::<F>(place);
-        }
-        Ok(found)
-    }
-
-    /// The slot with this number, or else an unreadable one that is not done and
-    /// stands where it would: between a lower and a higher number.
-    pub(super) async fn seek<F: NorFlash>(
-        &mut self,
-        flash: &mut F,
-        number: u32,
-    ) -> Result<Option<Sought>, F::Error> {
-        let mut place = self.start(flash, number).await?;
-        let mut gap = None;
-        let mut is_above = false;
-        while place.serial <= self.serial {
-            if place.slot == 0 && !is_above {
-                is_above =
-                    matches!(self.base(flash, place.serial).await?, Some(base) if base <= number);
-            }
-            let slot = self.inspect(flash, place).await?;
-            match slot.state {
-                State::Valid if slot.number == number => {
-                    self.hint = (number, place);
-                    return Ok(Some(Sought {
-                        place,
-                        slot,
-                        found: true,
-                    }));
-                }
-                State::Valid if slot.number > number => break,
-                State::Valid => {
-                    is_above = true;
-                    gap = None;
-                }
-                State::Unreadable if is_above && gap.is_none() && !slot.is_done() => {
-                    gap = Some(Sought {
-                        place,
-                        slot,
-                        found: false,
-                    });
-                }
-                State::Unreadable | State::Blank => {}
-            }
-            place = self.after::<F>(place);
-        }
-        Ok(gap)
-    }
-
-    /// The newest slot that was begun and is done, of whichever page still has it.
-    pub(super) async fn last_done<F: NorFlash>(
-        &self,
-        flash: &mut F,
-    ) -> Result<Option<(Place, Slot)>, F::Error> {
-        let mut last = None;
-        for serial in (self.pages.max(self.serial + 1 - self.pages)..=self.serial).rev() {
-            for slot in 0..self.slots_per_page::<F>() {
-                let place = Place { serial, slot };
-                let slot = self.inspect(flash, place).await?;
-                if slot.state == State::Valid && slot.is_marked(BEGUN) && slot.is_done() {
-                    last = Some((place, slot));
-                }
-            }
-            if last.is_some() {
-                break;
-            }
-        }
-        Ok(last)
-    }
-
-    /// Whether all its pages are blank.
-    pub(super) async fn is_blank<F: NorFlash>(&self, flash: &mut F) -> Result<bool, F::Error> {
-        let mut piece = [0; 4 * HEADER_BYTES];
-        let end = (self.first + self.pages) * F::ERASE_SIZE as u32;
-        let mut at = self.first * F::ERASE_SIZE as u32;
-        while at < end {
-            flash.read(at, &mut piece).await?;
-            if piece.iter().any(|&byte| byte != 0xFF) {
-                return Ok(false);
-            }
-            at += piece.len() as u32;
-        }
-        Ok(true)
     }
 }
