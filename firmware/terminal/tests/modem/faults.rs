@@ -208,7 +208,7 @@ async fn dropped_after<F: Tested>(polls: u32) -> bool {
     let mut world = World::<F>::wired(setup, 7, |wire| wire.stutters = true);
     let over = for_polls(errand(&mut world), polls).await.is_some();
     let what = format!("{:?} dropped after {polls} polls", F::FAMILY);
-    if polls % 2 == 0 {
+    if polls.is_multiple_of(2) {
         world.driver.power_off().await;
         assert_eq!(world.sim.state(), State::Off, "{what}");
     }
