@@ -7,6 +7,7 @@ use embedded_storage_async::nor_flash::NorFlash;
 
 use super::ring::{Place, Ring};
 use super::rules::Rules;
+use super::slot::WHOLE;
 use super::{Store, StoreError};
 use crate::limits::{RESERVED_NUMBERS, WRITE_ATTEMPTS_MAX};
 
@@ -67,7 +68,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         Err(StoreError::Worn)
     }
 
-    /// Writes a slot; if it doesn't read back, into another one. Returns where, or
+    /// Writes a slot and marks it as whole; if it doesn't read back, another one. Returns where, or
     /// none if the ring is full by then.
     pub(super) async fn write(
         &mut self,
@@ -83,6 +84,8 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             }
             let (ring, flash) = self.ring(which);
             if ring.append(flash, place, number, body).await? {
+                let slot = ring.inspect(flash, place).await?;
+                ring.mark(flash, place, &slot, WHOLE).await?;
                 return Ok(Some(place));
             }
             self.levels.count_damaged();

@@ -15,22 +15,25 @@
 //! | --- | --- | --- | --- |
 //! | first 4, or 2 of less than 32 | notes | 76 bytes | all that is neither record nor receipt, newest counts |
 //! | an eighth of the rest, at least 2 | receipts | 308 bytes | sequence number of the record (4), receipt |
-//! | the rest, at least 2 | records | 64 bytes | record as it goes on the air |
+//! | the rest, at least 2 | records | 76 bytes | record as it goes on the air |
 //!
 //! | ring | number of a slot | words 0, 1 | words 2, 3 | words 4, 5 |
 //! | --- | --- | --- | --- | --- |
-//! | records | sequence number | settled: its receipt is stored | word 2 only: sent, if not blank | |
+//! | records | sequence number | settled: its receipt is stored, or else void | word 2 only: sent, if not blank | whole: it was read back |
 //! | receipts | ordinal | ended: on paper, or else void | began: the printer may have some of it | whole: it was read back |
 //!
-//! Pages of 4 KiB take 63 records, 13 receipts or 53 notes; 1 MiB keeps 13,923
+//! Pages of 4 KiB take 53 records, 13 receipts or 53 notes; 1 MiB keeps 11,713
 //! records. Slots, marks and pages have their formats in `slot`, `ring` and `notes`.
 //!
 //! # What happens when
 //!
 //! - *Saving*: a block of numbers is reserved by a note, if none is left since the
-//!   start; the slot is written and read back. A number is never given again, even
-//!   if its slot was cut: after a start the rest of the block is skipped, and
-//!   another block for each note that can't be read.
+//!   start; the slot is written, read back and marked as whole. One without a trace
+//!   of that mark was cut, and is voided at the next start, though it may read well
+//!   then: nobody saw it as saved, and a payment that is keyed in again must not
+//!   count twice. A number is never given again, even if its slot was cut: after a
+//!   start the rest of the block is skipped, and another block for each note that
+//!   can't be read.
 //! - *Taking a receipt*: its slot is written, read back and marked as whole, then
 //!   its record is settled. A start that finds the record not settled settles it,
 //!   if there is a trace of the mark, or else voids the receipt. In either case it
@@ -89,12 +92,12 @@ use append::Which;
 use notes::{NOTE_BYTES, Note};
 use ring::{Place, Ring};
 use rules::{Rules, Sound};
-use slot::{BEGUN, DONE, Shape, WHOLE};
+use slot::{BEGUN, DONE, Shape};
 
 /// Bytes before a receipt in its slot: the sequence number that it answers.
 const SEQUENCE_BYTES: usize = 4;
 
-const RECORD: Shape = Shape::new(0x51, RECORD_BYTES_MAX, 3);
+const RECORD: Shape = Shape::new(0x51, RECORD_BYTES_MAX, 6);
 const RECEIPT: Shape = Shape::new(
     0x61,
     (SEQUENCE_BYTES + RECEIPT_BYTES_MAX).next_multiple_of(4),
@@ -192,8 +195,8 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
     /// says how many bytes it has. Returns its number once it is durable.
     ///
     /// # Errors
-    /// See [`SaveError`]. Unless it is [`SaveError::Record`], the record may turn
-    /// out to be saved after a start, as after a cut.
+    /// See [`SaveError`]. After [`SaveError::Flash`] the record may yet turn out to
+    /// be saved, as after a cut in the very last word that is written.
     pub async fn save(
         &mut self,
         build: impl FnOnce(u32, &mut [u8; RECORD_BYTES_MAX]) -> Result<usize, WireError>,
@@ -312,13 +315,15 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         }
         let ordinal = self.receipts.next_number;
         let body = [&sequence.to_le_bytes(), payload];
-        let Some(place) = self.write(Which::Receipts, place, ordinal, body).await? else {
+        if self
+            .write(Which::Receipts, place, ordinal, body)
+            .await?
+            .is_none()
+        {
             return Ok(Taken::Full);
-        };
-        let flash = &mut self.flash;
-        let receipt = self.receipts.inspect(flash, place).await?;
-        self.receipts.mark(flash, place, &receipt, WHOLE).await?;
+        }
         if R::RECEIPT_FIRST {
+            let flash = &mut self.flash;
             self.records
                 .mark(flash, record.place, &record.slot, DONE)
                 .await?;

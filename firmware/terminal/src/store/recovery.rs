@@ -66,6 +66,9 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             torn: notes.torn + records.torn + receipts.torn,
             last_sequence: self.records.next_number - 1,
         };
+        if let Some((place, slot)) = &records.last {
+            self.resolve_record(*place, slot).await?;
+        }
         if let Some((place, slot)) = receipts.last {
             let sequence = self.answers(place, &slot).await?;
             self.last_answered = sequence;
@@ -90,6 +93,25 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             torn: self.levels.torn,
             repaired: records.repaired.saturating_add(receipts.repaired),
         })
+    }
+
+    /// Voids the newest record if it was cut before it was whole; a mark of one
+    /// word that says it is gets the other.
+    async fn resolve_record(
+        &mut self,
+        place: Place,
+        record: &Slot,
+    ) -> Result<(), StoreError<F::Error>> {
+        let flash = &mut self.flash;
+        if !record.is_blank(WHOLE) || !record.is_blank(WHOLE + 1) {
+            self.records.mark(flash, place, record, WHOLE).await?;
+            return Ok(());
+        }
+        self.records.mark(flash, place, record, DONE).await?;
+        if !record.is_done() {
+            self.count_settled(record);
+        }
+        Ok(())
     }
 
     /// The sequence number that a receipt answers.
@@ -133,7 +155,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
                 .await?;
             return Ok(Resolved::Settled);
         }
-        if receipt.is_done() || receipt.is_blank(WHOLE) {
+        if receipt.is_done() || receipt.is_blank(WHOLE) && receipt.is_blank(WHOLE + 1) {
             self.receipts.mark(flash, place, &receipt, DONE).await?;
             return Ok(Resolved::Voided {
                 waited: !receipt.is_done(),

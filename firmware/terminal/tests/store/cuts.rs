@@ -13,9 +13,9 @@ use risiti_terminal::store::rules::{Rules, Sound};
 
 use crate::world::{Habits, Step, Stop, World};
 
-/// Small pages make the rings come round soon: 15 records, 3 receipts, 13 notes.
+/// Small pages make the rings come round soon: 13 records, 3 receipts, 13 notes.
 const PAGE: usize = 1024;
-/// 7 records, one receipt, 6 notes.
+/// 6 records, one receipt, 6 notes.
 const PAGE_SMALL: usize = 512;
 
 /// Random runs unless `RISITI_RUNS` says otherwise.
