@@ -30,7 +30,8 @@ pub struct Levels {
     pub damaged: u16,
     /// Slots that power was cut in, found at the start.
     pub torn: u16,
-    /// The highest sequence number of a record; 0 if there was none.
+    /// The number of the newest record that was saved, as far as the flash still
+    /// tells; else 0. People go by it after a power cut: never one that was voided.
     pub last_sequence: u32,
 }
 

@@ -64,7 +64,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             capacity: self.records.pages * self.records.slots_per_page::<F>(),
             damaged: records.damaged.saturating_add(receipts.damaged),
             torn: notes.torn + records.torn + receipts.torn,
-            last_sequence: self.records.next_number - 1,
+            last_sequence: records.last_whole,
         };
         if let Some((place, slot)) = &records.last {
             self.resolve_record(*place, slot).await?;
@@ -105,6 +105,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         let flash = &mut self.flash;
         if !record.is_blank(WHOLE) || !record.is_blank(WHOLE + 1) {
             self.records.mark(flash, place, record, WHOLE).await?;
+            self.levels.last_sequence = record.number;
             return Ok(());
         }
         self.records.mark(flash, place, record, DONE).await?;

@@ -6,7 +6,7 @@
 use embedded_storage_async::nor_flash::NorFlash;
 
 use super::{Place, Ring};
-use crate::store::slot::{self, BEGUN, DONE, HEADER_BYTES, Slot, State};
+use crate::store::slot::{self, BEGUN, DONE, HEADER_BYTES, Slot, State, WHOLE};
 
 /// What a ring was found to hold.
 #[derive(Default)]
@@ -21,6 +21,9 @@ pub(in crate::store) struct Survey {
     pub(in crate::store) torn: u16,
     /// Slots with one flipped bit, which was put right.
     pub(in crate::store) repaired: u16,
+    /// The number of the newest slot with the mark that it is whole; 0 if there is
+    /// none.
+    pub(in crate::store) last_whole: u32,
     /// The newest slot that could be read, and where it is.
     pub(in crate::store) last: Option<(Place, Slot)>,
     /// Slots after it that couldn't.
@@ -92,6 +95,9 @@ impl Ring {
                         self.next_number = self.next_number.max(slot.number.saturating_add(1));
                         if slot.flipped.is_some() {
                             survey.repaired = survey.repaired.saturating_add(1);
+                        }
+                        if slot.is_marked(WHOLE) {
+                            survey.last_whole = slot.number;
                         }
                         if !slot.is_done() {
                             survey.waiting += 1;
