@@ -43,7 +43,7 @@ pub struct Settings {
     #[arg(long, value_name = "N", default_value_t = 300)]
     terminals: usize,
     /// Payments each terminal makes per minute.
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 30)]
     per_minute: u32,
     /// A real Kafka cluster to use instead of the embedded one.
     #[arg(long, value_name = "HOST:PORT")]

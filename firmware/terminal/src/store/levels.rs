@@ -5,7 +5,7 @@
 pub struct Opening {
     /// Nothing was ever saved here.
     pub is_new: bool,
-    /// Records can be numbered; see [`SaveError::Unnumbered`].
+    /// Records can be numbered; see [`SaveError::Unnumbered`](super::SaveError::Unnumbered).
     pub is_numbered: bool,
     /// Slots and pages that somebody relied on and that can't be read.
     pub damaged: u16,

@@ -1,5 +1,6 @@
-//! Battery terminals: payments made at them, their flash, their printer, their
-//! connections, and power cuts of their own.
+//! Stand-ins for battery terminals that speak both versions of MQTT, for tests of
+//! the gateway: cheap, in real time, with a flash and a printer that are models. The
+//! terminal's own firmware runs in [`fleet`](crate::fleet).
 //!
 //! Promises: a payment is in the account from the moment at which it is in
 //! flash, and leaves flash only for its receipt; what is not in flash is lost in
