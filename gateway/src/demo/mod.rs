@@ -4,7 +4,7 @@
 //! gateway and settlement as child processes, and some hundred terminals: the
 //! firmware's own core, each behind a simulated modem and a bad 2G network, with
 //! somebody at the keys and a power supply that fails too. Terminals live
-//! [`FACTOR`] times as fast as the gateway, so that a village's half hour fits
+//! `FACTOR` times as fast as the gateway, so that a village's half hour fits
 //! into a minute. It kills settlement and the gateway (SIGKILL) and starts them
 //! again, waits until every receipt is on paper, and counts. It ends with a
 //! verdict and fails if that is not clean.
