@@ -31,8 +31,8 @@ pub const REASON_STRING_BYTES_MAX: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// Largest packet accepted once connected, fixed header included, in bytes.
-    /// Sent to v5 clients as Maximum Packet Size. A record is below 1 KiB;
-    /// ordinary clients send some more.
+    /// Sent to v5 clients as Maximum Packet Size, but for those that take no more
+    /// themselves. A record is below 1 KiB; ordinary clients send some more.
     pub packet_bytes_max: u32,
     /// Largest CONNECT accepted, in bytes. Smaller, for nobody is authenticated
     /// yet; room for a will, a token and a client id.

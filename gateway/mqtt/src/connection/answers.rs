@@ -16,10 +16,13 @@ impl Connection {
             return;
         }
         let limits = &self.limits;
+        // A client that takes only smaller packets has no room to make a larger
+        // one; on 2G the five bytes that tell it so are paid with every connection.
+        let is_small = self.client_packet_bytes_max <= limits.packet_bytes_max;
         let properties = ConnAckProperties {
             session_expiry_s: accept.session_expiry_s,
             receive_maximum: Some(limits.receive_maximum).filter(|value| *value != u16::MAX),
-            packet_bytes_max: Some(limits.packet_bytes_max),
+            packet_bytes_max: Some(limits.packet_bytes_max).filter(|_| !is_small),
             assigned_client_id: accept.assigned_client_id,
             topic_alias_maximum: Some(limits.topic_alias_maximum).filter(|value| *value != 0),
             server_keep_alive_s: accept.server_keep_alive_s,
