@@ -219,7 +219,9 @@ async fn run<D: Dialer>(shared: Arc<Shared>, serial: Serial, mut dialer: D) {
                         dialling = None;
                         if let Some(peer) = peer.take() {
                             lost.push_back(peer);
-                            lost.truncate(LOST_CONNECTIONS_KEPT);
+                            if lost.len() > LOST_CONNECTIONS_KEPT {
+                                lost.pop_front();
+                            }
                         }
                     }
                 }
