@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -55,9 +55,16 @@ fn record(home: &Path) -> Recording {
     let clients = shim
         .command(&mut command)
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut clients = Running(clients);
+    // The recording takes a process that begins for one that follows another, whose
+    // syncs died with it: none may be under way.
+    let mut ready = String::new();
+    let said = clients.0.stdout.take().unwrap();
+    BufReader::new(said).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
     let switches = ProcessSwitches::default();
     let mut gateway = GatewayProcess::start(&config(), home, switches, Some(shim)).unwrap();
     let line = format!(

@@ -2,7 +2,8 @@
 //! PUBACK said, as they saw it. Run below the crash shim, which puts the notes in
 //! order among the gateway's file operations.
 //!
-//! Reads `ADDRESS WITNESS MESSAGES` from standard input once the gateway serves.
+//! Says `ready`, then reads `ADDRESS WITNESS MESSAGES` from standard input, once the
+//! gateway serves.
 //! Each client publishes its numbers from 1 on, in order, at QoS 1:
 //!
 //! | note | published | to |
@@ -26,6 +27,7 @@ const CLIENTS: u32 = 6;
 const WINDOW: u32 = 8;
 
 fn main() -> io::Result<()> {
+    println!("ready");
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;
     let [address, witness, messages] = line.split_whitespace().collect::<Vec<_>>()[..] else {
