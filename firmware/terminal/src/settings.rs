@@ -29,8 +29,9 @@
 //! | 13 | uint | patience with receipts, ms | 5,000 |
 //! | 14 | uint | a record goes out again after, s | 14,400 |
 //! | 15 | uint | least battery voltage for the modem, mV | 3,500 |
+//! | 16 | uint | local time: minutes east of UTC, plus 720 | 720 |
 //!
-//! Keys above 15 are passed over if their value is a uint, a text or bytes: a
+//! Keys above 16 are passed over if their value is a uint, a text or bytes: a
 //! later firmware's settings serve an earlier one.
 
 use crc::{CRC_32_ISCSI, Crc, NoTable};
@@ -49,7 +50,13 @@ const MAGIC: [u8; 4] = *b"RSET";
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 7;
 const CRC_BYTES: usize = 4;
-const KEYS: u64 = 15;
+const KEYS: u64 = 16;
+
+/// Local time is up to so many minutes west of UTC: what key 16 counts from.
+const WEST_MINUTES_MAX: i16 = 720;
+
+/// And up to so many east (Kiribati).
+const EAST_MINUTES_MAX: i16 = 840;
 
 /// Stands for the terminal's id in the template of a topic.
 const ID: &str = "{id}";
@@ -139,6 +146,8 @@ pub struct Settings<'a> {
     /// No radio below this voltage, in millivolts: a burst of 2 A would pull the
     /// processor down with it.
     pub battery_mv_min: u16,
+    /// Local time on display and paper: minutes east of UTC, -720 to 840.
+    pub utc_offset_minutes: i16,
 }
 
 /// A setting, by its name in [`Settings`].
@@ -156,6 +165,7 @@ pub enum Setting {
     Title,
     Topic,
     Pace,
+    UtcOffset,
 }
 
 /// Why bytes are no settings.
@@ -198,6 +208,7 @@ impl Default for Settings<'_> {
             patience_ms: 5_000,
             resend_after_s: 4 * 3_600,
             battery_mv_min: 3_500,
+            utc_offset_minutes: 0,
         }
     }
 }
@@ -316,6 +327,10 @@ impl<'a> Settings<'a> {
                 S::Topic,
             ),
             (self.resend_after_s > 0, S::Pace),
+            (
+                (-WEST_MINUTES_MAX..=EAST_MINUTES_MAX).contains(&self.utc_offset_minutes),
+                S::UtcOffset,
+            ),
         ] {
             if !holds {
                 return Err(SettingsError::Invalid(setting));
@@ -367,6 +382,11 @@ impl<'a> Settings<'a> {
             13 => self.patience_ms = short(from, S::Pace)?,
             14 => self.resend_after_s = from.u32().map_err(|_| SettingsError::Invalid(S::Pace))?,
             15 => self.battery_mv_min = short(from, S::Pace)?,
+            16 => {
+                self.utc_offset_minutes = i16::try_from(short(from, S::UtcOffset)?)
+                    .map_err(|_| SettingsError::Invalid(S::UtcOffset))?
+                    - WEST_MINUTES_MAX;
+            }
             _ => pass_over(from)?,
         }
         Ok(())
@@ -399,6 +419,8 @@ impl<'a> Settings<'a> {
         to.u8(13)?.u16(self.patience_ms)?;
         to.u8(14)?.u32(self.resend_after_s)?;
         to.u8(15)?.u16(self.battery_mv_min)?;
+        let from_west = self.utc_offset_minutes + WEST_MINUTES_MAX;
+        to.u8(16)?.u16(from_west.unsigned_abs())?;
         Ok(())
     }
 }
@@ -474,6 +496,7 @@ mod tests {
             patience_ms: u16::MAX,
             resend_after_s: u32::MAX,
             battery_mv_min: u16::MAX,
+            utc_offset_minutes: 840,
         }
     }
 
@@ -550,6 +573,8 @@ mod tests {
             (with(|s| s.title = "\u{1b}@"), S::Title),
             (with(|s| s.port = 0), S::Port),
             (with(|s| s.resend_after_s = 0), S::Pace),
+            (with(|s| s.utc_offset_minutes = 841), S::UtcOffset),
+            (with(|s| s.utc_offset_minutes = -721), S::UtcOffset),
             (with(|s| s.records = s.receipts), S::Topic),
             (
                 Settings {

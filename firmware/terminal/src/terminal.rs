@@ -97,7 +97,7 @@ async fn work<B: Board>(hardware: &mut Hardware<B>, settings: &Settings<'_>) -> 
         clock: clock.clone(),
         keypad,
         display,
-        application: Application::new(currency, 0, now_ms),
+        application: Application::new(currency, settings.utc_offset_minutes, now_ms),
         shown: None,
     };
     let mut paper = Paper {

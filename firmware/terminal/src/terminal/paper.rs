@@ -115,7 +115,7 @@ impl<F: NorFlash, S: Read + Write, C: Clock> Paper<'_, F, S, C> {
             terminal: self.settings.id,
             receipt,
             again,
-            utc_offset_minutes: 0,
+            utc_offset_minutes: self.settings.utc_offset_minutes,
         };
         if let Err(error) = self.printer.print(&slip).await {
             return Some(Fact::PrinterStopped(error));

@@ -35,6 +35,9 @@ pub struct Settled {
     /// What stands at the head of receipts
     #[arg(long, default_value = "")]
     title: String,
+    /// Local time on display and papers, minutes east of UTC; 180 in Nairobi
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    utc_offset_minutes: i16,
     /// No radio below this voltage of the battery, in millivolts
     #[arg(long)]
     battery_mv_min: Option<u16>,
@@ -77,6 +80,7 @@ impl Settled {
             apn_password: &self.apn_password,
             currency: self.currency,
             title: &self.title,
+            utc_offset_minutes: self.utc_offset_minutes,
             ..Settings::default()
         };
         if let Some(millivolts) = self.battery_mv_min {
