@@ -238,9 +238,12 @@ impl Packer {
     fn add_fragmented(&mut self, record: &NewRecord) {
         let mut whole = Vec::with_capacity(RECORD_HEADER_BYTES + record_bytes(record));
         encode_record(record, &mut whole);
-        let fragments = whole.len().div_ceil(BODY_BYTES_MAX) as u16;
-        for (fragment, body) in (0_u16..).zip(whole.chunks(BODY_BYTES_MAX)) {
-            self.push(self.next, 1, fragment, fragments, body);
+        // Two at least: one alone would be read as records behind their lengths,
+        // for which a record that just fills a body has no room.
+        let fragments = whole.len().div_ceil(BODY_BYTES_MAX).max(2);
+        let body_bytes = whole.len().div_ceil(fragments);
+        for (fragment, body) in (0_u16..).zip(whole.chunks(body_bytes)) {
+            self.push(self.next, 1, fragment, fragments as u16, body);
         }
         self.next += 1;
         self.body_first = self.next;
@@ -298,4 +301,41 @@ pub(crate) fn records_of(header: &Header, body: Bytes) -> Option<Vec<NewRecord>>
         records.push(decode_record(body.split_to(length))?);
     }
     body.is_empty().then_some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_any_size_at_the_borders_of_a_pack_is_read_as_it_was_written() {
+        let record = |payload_bytes| NewRecord {
+            received_ms: 1,
+            client_id: Bytes::from_static(b"t1"),
+            topic: Bytes::from_static(b"t/t1/records"),
+            identity: Identity::None,
+            properties: Bytes::new(),
+            payload: Bytes::from(vec![7; payload_bytes]),
+        };
+        let overhead = 4 + RECORD_HEADER_BYTES + record_bytes(&record(0));
+        for border in [BODY_BYTES_MAX, 2 * BODY_BYTES_MAX] {
+            for payload_bytes in border - overhead - 8..border - overhead + 64 {
+                let written = record(payload_bytes);
+                let mut packer = Packer::new([3; 16], 1, 5);
+                packer.add(&written);
+                let packs = packer.finish();
+                let mut body = Vec::new();
+                let mut first = None;
+                for (_, pack) in &packs {
+                    let (header, part, bytes) = Header::decode(pack).expect("a whole pack");
+                    assert_eq!(bytes, pack.len());
+                    assert_eq!(usize::from(header.fragments), packs.len());
+                    first = first.or(Some(header));
+                    body.extend_from_slice(part);
+                }
+                let read = records_of(&first.expect("one pack at least"), body.into());
+                assert_eq!(read, Some(vec![written]), "{payload_bytes} bytes");
+            }
+        }
+    }
 }
