@@ -27,6 +27,7 @@
 #![allow(async_fn_in_trait)]
 
 pub mod application;
+mod check;
 pub mod connection;
 pub mod energy;
 pub mod hardware;

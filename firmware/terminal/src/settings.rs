@@ -34,12 +34,12 @@
 //! Keys above 16 are passed over if their value is a uint, a text or bytes: a
 //! later firmware's settings serve an earlier one.
 
-use crc::{CRC_32_ISCSI, Crc, NoTable};
 use minicbor::decode::Decoder;
 use minicbor::encode::write::Cursor;
 use minicbor::encode::{Encoder, Write};
 use risiti_wire::{Currency, validate_terminal_id};
 
+use crate::check::Check;
 use crate::limits::{
     APN_BYTES_MAX, APN_LOGIN_BYTES_MAX, HOST_BYTES_MAX, SETTINGS_BYTES_MAX, TITLE_BYTES_MAX,
     TOKEN_BYTES_MAX, TOPIC_TEMPLATE_BYTES_MAX,
@@ -60,9 +60,6 @@ const EAST_MINUTES_MAX: i16 = 840;
 
 /// Stands for the terminal's id in the template of a topic.
 const ID: &str = "{id}";
-
-/// Bit by bit: it runs once at each start, and a table is a kilobyte.
-const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISCSI);
 
 /// A topic name around the terminal's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -462,10 +459,10 @@ fn pass_over(from: &mut Decoder<'_>) -> Result<(), SettingsError> {
 }
 
 fn checksum(head: &[u8], map: &[u8]) -> u32 {
-    let mut digest = CRC.digest();
-    digest.update(head);
-    digest.update(map);
-    digest.finalize()
+    let mut check = Check::new();
+    check.update(head);
+    check.update(map);
+    check.finish()
 }
 
 #[cfg(test)]

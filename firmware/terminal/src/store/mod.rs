@@ -68,7 +68,6 @@
 //! nothing waiting in 1 MiB, all of it with a full one (1.1 s at 8 MHz).
 
 mod append;
-mod check;
 mod error;
 mod levels;
 mod notes;

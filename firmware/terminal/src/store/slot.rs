@@ -26,7 +26,7 @@
 
 use embedded_storage_async::nor_flash::NorFlash;
 
-use super::check::{Check, Flipped, one_flipped};
+use crate::check::{Check, Flipped, one_flipped};
 
 /// A word that is erased.
 const BLANK: u32 = u32::MAX;

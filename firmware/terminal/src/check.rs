@@ -1,4 +1,4 @@
-//! The check of a slot, and the repair of one flipped bit.
+//! The check of all that is kept in flash, and the repair of one flipped bit.
 //!
 //! Promises: CRC-32C (RFC 3720, appendix B.4), whose Hamming distance is 6 up to
 //! 5,243 bits, more than the longest slot has: with one bit repaired, two to four
@@ -37,14 +37,14 @@ const fn shift(register: u32) -> u32 {
 
 /// A CRC under way.
 #[derive(Clone, Copy)]
-pub(super) struct Check(u32);
+pub(crate) struct Check(u32);
 
 impl Check {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(u32::MAX)
     }
 
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         let [lower, upper] = &HALVES;
         let mut register = self.0;
         for &byte in bytes {
@@ -55,7 +55,7 @@ impl Check {
         self.0 = register;
     }
 
-    pub(super) const fn finish(self) -> u32 {
+    pub(crate) const fn finish(self) -> u32 {
         !self.0
     }
 }
@@ -63,7 +63,7 @@ impl Check {
 /// Where the one bit is that makes a stored check differ so from the computed
 /// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flipped {
+pub(crate) enum Flipped {
     /// Counted from the first byte's lowest bit.
     Data(u16),
     /// In the check itself.
@@ -72,7 +72,7 @@ pub(super) enum Flipped {
 
 /// The one flipped bit among so many bytes and their check that explains the
 /// difference; none if it takes more than one.
-pub(super) fn one_flipped(difference: u32, bytes: u16) -> Option<Flipped> {
+pub(crate) fn one_flipped(difference: u32, bytes: u16) -> Option<Flipped> {
     if difference.is_power_of_two() {
         return Some(Flipped::Check);
     }
