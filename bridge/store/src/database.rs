@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use sled::IVec;
 
-use crate::options::{SyncHook, SyncPolicy};
+use crate::options::{StoreOptions, SyncHook, SyncPolicy};
 use crate::watched::{Watched, quietly};
 use crate::{StoreError, files, limits};
 
@@ -33,8 +33,22 @@ type Result<T> = std::result::Result<T, StoreError>;
 pub(crate) struct DatabaseOptions {
     /// sled's page cache, bytes.
     pub(crate) cache_bytes: u64,
+    /// A segment of its file, bytes.
+    pub(crate) segment_bytes: usize,
     pub(crate) sync: SyncPolicy,
     pub(crate) sync_hook: Option<SyncHook>,
+}
+
+impl DatabaseOptions {
+    /// What the store's options say of a database with this cache.
+    pub(crate) fn of(options: &StoreOptions, cache_bytes: u64) -> Self {
+        Self {
+            cache_bytes,
+            segment_bytes: limits::SEGMENT_BYTES as usize,
+            sync: options.sync,
+            sync_hook: options.sync_hook.clone(),
+        }
+    }
 }
 
 /// An open sled database.
@@ -82,6 +96,7 @@ impl Database {
                 sled::Config::new()
                     .path(dir)
                     .cache_capacity(options.cache_bytes)
+                    .segment_size(options.segment_bytes)
                     .flush_every_ms(None)
                     .open()
             });
@@ -176,8 +191,9 @@ impl Database {
     }
 
     /// sled writes a node that has grown too large into a file of its own and
-    /// never syncs it. The bounds on values keep that from happening; should it
-    /// happen all the same, the promise still holds.
+    /// never syncs it. The bounds on values keep that from happening, and must:
+    /// synced before the log as here, such a file still does not survive every
+    /// cut, since sled refers to it before (crash images show that).
     fn sync_blobs(&self) -> Result<()> {
         let folder = self.dir.join("blobs");
         let blobs = files::list(&folder)?;

@@ -18,11 +18,30 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
         .map_err(|e| StoreError::io("sync directory", dir, e))
 }
 
+/// Whether a directory of this name is there. A disk that can't tell has not said no:
+/// what is taken for missing would be made anew, or left behind.
+pub(crate) fn is_dir(path: &Path) -> Result<bool> {
+    Ok(look_at(path)?.is_some_and(|meta| meta.is_dir()))
+}
+
+/// Whether a file of this name is there, as [`is_dir`].
+pub(crate) fn is_file(path: &Path) -> Result<bool> {
+    Ok(look_at(path)?.is_some_and(|meta| meta.is_file()))
+}
+
+fn look_at(path: &Path) -> Result<Option<fs::Metadata>> {
+    match fs::metadata(path) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(StoreError::io("look at", path, e)),
+    }
+}
+
 /// Creates `dir` and its missing parents, each synced into its parent. One that
 /// exists is synced too: whoever made it may have failed at just that.
 pub(crate) fn create_dir(dir: &Path) -> Result<()> {
     let parent = parent_of(dir);
-    if dir.is_dir() {
+    if is_dir(dir)? {
         return match sync_dir(parent) {
             // A parent that we may not read was there long before us.
             Err(StoreError::Io { source, .. })
@@ -106,7 +125,7 @@ pub(crate) const BUILDING: &str = "building";
 pub(crate) fn sweep_leftovers(dir: &Path) -> Result<()> {
     for entry in list(dir)? {
         let extension = entry.extension().and_then(|e| e.to_str());
-        if entry.is_dir() && matches!(extension, Some(DOOMED | BUILDING)) {
+        if matches!(extension, Some(DOOMED | BUILDING)) && is_dir(&entry)? {
             fs::remove_dir_all(&entry).map_err(|e| StoreError::io("remove", &entry, e))?;
         } else if extension == Some("tmp") {
             fs::remove_file(&entry).map_err(|e| StoreError::io("remove", &entry, e))?;
@@ -168,5 +187,21 @@ fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_looked_at_is_not_missing() {
+        let home = tempfile::tempdir().unwrap();
+        let missing = home.path().join("missing");
+        assert!(!is_dir(&missing).unwrap() && !is_file(&missing).unwrap());
+        // A name that leads to itself: the system can't say what it stands for.
+        let loops = home.path().join("loops");
+        std::os::unix::fs::symlink(&loops, &loops).unwrap();
+        assert!(is_dir(&loops).is_err() && is_file(&loops).is_err());
     }
 }

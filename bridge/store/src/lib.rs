@@ -16,14 +16,16 @@ mod options;
 mod quarantine;
 mod raw_scan;
 pub mod record;
+pub mod rows;
 pub mod state;
 mod watched;
 
 pub use alarm::Alarm;
 pub use error::StoreError;
-pub use journal::{Health, Journal};
+pub use journal::{Health, Journal, RecordSink};
 pub use options::{DurableObserver, StoreOptions, SyncHook, SyncPolicy};
 pub use record::{
     AckSink, Identity, NewRecord, Outcome, Position, ReadBatch, Record, RecordSource,
 };
+pub use rows::Rows;
 pub use state::{Batch, CommitSink, KeyValue, OpenReport, State, StateHealth};

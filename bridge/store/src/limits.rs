@@ -48,6 +48,11 @@ pub const STATE_GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// times a second: a minute or more, and segments are reused far sooner.
 pub const TOMBSTONE_COMMITS: u64 = 262_144;
 
+/// How many deletions are remembered at most, about: each takes some 300 bytes of
+/// memory and of disk, of which sled gives little back. The segments that held what
+/// so many deleted are reused too.
+pub const TOMBSTONES_MAX: usize = 32_768;
+
 /// How many entries each commit looks at in search of forgotten tombstones, in
 /// addition to twice what it wrote: enough to outrun any rate of deletion.
 pub const SWEEP_ENTRIES_MIN: usize = 16;

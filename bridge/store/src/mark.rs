@@ -2,8 +2,9 @@
 //!
 //! If the database comes back shorter than its mark, bytes were lost in
 //! silence, and a salvage is due. The mark is never ahead of the database: it
-//! is written after the sync. It may lag (it is not synced itself except at
-//! close), which costs detection, never truth.
+//! is written after the sync. It may lag (while there is work it is written
+//! once a second, and synced only when there is none), which costs detection,
+//! never truth.
 //!
 //! | offset | bytes | in each of two slots (slot 1 at byte 512) |
 //! | --- | --- | --- |
@@ -30,10 +31,24 @@ pub(crate) struct Mark {
     file: File,
     value: u64,
     slot: u64,
+    written: Written,
+}
+
+/// Where the value is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// In memory: the next sync gets it to the disk.
+    Unsynced,
+    /// On disk.
+    Durable,
+    /// In memory, but a sync of it failed, or a life before this one may have met
+    /// that: the page counts as clean, and only another write gets it to the disk.
+    Stale,
 }
 
 impl Mark {
-    /// Opens or creates the mark; a missing or damaged one reads as 0.
+    /// Opens or creates the mark; a missing or damaged one reads as 0, one that the disk
+    /// can't read is an error.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let file = OpenOptions::new()
             .read(true)
@@ -45,13 +60,15 @@ impl Mark {
         if let Some(dir) = path.parent() {
             files::sync_dir(dir)?;
         }
-        let slots = [read_slot(&file, 0), read_slot(&file, 1)];
+        let read = |slot| read_slot(&file, slot).map_err(|e| StoreError::io("read", path, e));
+        let slots = [read(0)?, read(1)?];
         let newest = if slots[1] > slots[0] { 1 } else { 0 };
         Ok(Self {
             path: path.to_path_buf(),
             file,
             value: slots[newest].unwrap_or(0),
             slot: newest as u64,
+            written: Written::Stale,
         })
     }
 
@@ -84,7 +101,13 @@ impl Mark {
         }
         self.slot = slot;
         self.value = value;
+        self.written = Written::Unsynced;
         Ok(())
+    }
+
+    /// Whether a power cut leaves what [`Self::value`] says.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.written == Written::Durable
     }
 
     fn write_at(&self, bytes: &[u8], slot: u64) -> Result<(), StoreError> {
@@ -94,16 +117,30 @@ impl Mark {
     }
 
     /// Makes the mark itself durable.
-    pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.file
-            .sync_data()
-            .map_err(|e| StoreError::io("sync", &self.path, e))
+    pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
+        if self.written == Written::Stale {
+            self.set(self.value)?;
+        }
+        let synced = self.file.sync_data();
+        self.written = match synced {
+            Ok(()) => Written::Durable,
+            Err(_) => Written::Stale,
+        };
+        synced.map_err(|e| StoreError::io("sync", &self.path, e))
     }
 }
 
-fn read_slot(file: &File, slot: u64) -> Option<u64> {
+fn read_slot(file: &File, slot: u64) -> std::io::Result<Option<u64>> {
     let mut bytes = [0_u8; 20];
-    file.read_exact_at(&mut bytes, slot * SLOT_BYTES).ok()?;
+    match file.read_exact_at(&mut bytes, slot * SLOT_BYTES) {
+        Ok(()) => Ok(value_of(&bytes)),
+        // It was never written.
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn value_of(bytes: &[u8; 20]) -> Option<u64> {
     let crc = u32::from_be_bytes(bytes[16..20].try_into().ok()?);
     let version = u32::from_be_bytes(bytes[4..8].try_into().ok()?);
     if &bytes[..4] != MAGIC || version != VERSION || crc32c::crc32c(&bytes[..16]) != crc {
@@ -127,6 +164,33 @@ mod tests {
         mark.file.write_all_at(&[0xff; 3], newest + 9).unwrap();
         drop(mark);
         assert_eq!(Mark::open(&path).unwrap().value(), 7);
+    }
+
+    #[test]
+    fn a_mark_of_another_life_is_written_again_before_its_sync() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mark");
+        let mut mark = Mark::open(&path).unwrap();
+        mark.raise(7).unwrap();
+        assert!(!mark.is_durable());
+        mark.sync().unwrap();
+        assert!(mark.is_durable());
+        drop(mark);
+        // That life may have died of a sync that failed: the page counts as clean.
+        let mut mark = Mark::open(&path).unwrap();
+        assert!(!mark.is_durable());
+        let (newest, other) = (mark.slot, 1 - mark.slot);
+        assert_eq!(read_slot(&mark.file, other).unwrap(), None);
+        mark.raise(7).unwrap();
+        mark.sync().unwrap();
+        assert!(mark.is_durable());
+        assert_eq!((mark.slot, mark.value()), (other, 7));
+        for slot in [newest, other] {
+            assert_eq!(read_slot(&mark.file, slot).unwrap(), Some(7));
+        }
+        // Once is enough.
+        mark.sync().unwrap();
+        assert_eq!(mark.slot, other);
     }
 
     #[test]

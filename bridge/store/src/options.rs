@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::limits;
 use crate::record::{NewRecord, Position};
 
 /// Called with the database's directory before each sync of its file; may
@@ -49,6 +50,15 @@ pub struct StoreOptions {
     /// Released generations are kept up to this many bytes, for an operator
     /// who wants to send them again.
     pub keep_forwarded_bytes: u64,
+    /// A segment of the state database, bytes: a power of two, and for ever what
+    /// it was when the directory was made. Smaller than the default only in
+    /// tests: a short run then fills, frees and reuses many, and sled puts its
+    /// larger nodes into files of their own. (The journal, which is read without
+    /// sled, always has segments in which that can't happen.)
+    pub state_segment_bytes: usize,
+    /// No file of the row log ends before it has this size, bytes. Smaller than
+    /// the default only in tests, so that a short run has many.
+    pub row_file_bytes_min: u64,
     /// Who reads the journal; a generation goes when all of them released it.
     pub consumers: Vec<String>,
     /// Whether resends are recognised (G2). `false` exists for negative
@@ -74,6 +84,8 @@ impl StoreOptions {
             free_bytes_min: 256 * 1024 * 1024,
             ballast_bytes: 24 * 1024 * 1024,
             keep_forwarded_bytes: 0,
+            state_segment_bytes: limits::SEGMENT_BYTES as usize,
+            row_file_bytes_min: *limits::LOG_FILE_BYTES.start(),
             consumers: vec!["default".to_string()],
             dedup: true,
             sync: SyncPolicy::Durable,

@@ -38,7 +38,7 @@ impl Quarantine {
         let to = self.dir.join(&name);
         files::create_dir(&to)?;
         for path in files::list(from)? {
-            if let (true, Some(file_name)) = (path.is_file(), path.file_name()) {
+            if let (true, Some(file_name)) = (files::is_file(&path)?, path.file_name()) {
                 std::fs::hard_link(&path, to.join(file_name))
                     .map_err(|e| StoreError::io("link", &path, e))?;
             }

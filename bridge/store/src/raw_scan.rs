@@ -27,7 +27,7 @@ pub(crate) fn scan_database(
     entry: &mut dyn FnMut(u64, &[u8]) -> Option<usize>,
 ) -> Result<(), StoreError> {
     let db = dir.join("db");
-    if db.is_file() {
+    if files::is_file(&db)? {
         scan_file(&db, magic, entry_bytes_max, entry)?;
     }
     for blob in files::list(&dir.join("blobs"))? {
@@ -43,21 +43,28 @@ pub(crate) fn scan_file(
     entry: &mut dyn FnMut(u64, &[u8]) -> Option<usize>,
 ) -> Result<(), StoreError> {
     let mut file = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
-    let mut window: Vec<u8> = Vec::with_capacity(WINDOW_BYTES + entry_bytes_max);
+    // Most files are far smaller than a window, and one byte more shows their end.
+    let length = file.metadata().map_or(u64::MAX, |meta| meta.len());
+    let whole_bytes = WINDOW_BYTES + entry_bytes_max;
+    let mut window_bytes =
+        usize::try_from(length.saturating_add(1)).map_or(whole_bytes, |l| l.min(whole_bytes));
+    let mut window: Vec<u8> = Vec::with_capacity(window_bytes);
     let mut at_end = false;
     let mut window_offset = 0_u64;
     while !at_end {
         let filled = window.len();
-        window.resize(WINDOW_BYTES + entry_bytes_max, 0);
+        window.resize(window_bytes, 0);
         let read = read_full(&mut file, &mut window[filled..])
             .map_err(|e| StoreError::io("read", path, e))?;
         at_end = filled + read < window.len();
         window.truncate(filled + read);
+        // It has grown since.
+        window_bytes = whole_bytes;
         // An entry that may run past the window waits for the next one.
         let safe = if at_end {
             window.len()
         } else {
-            window.len() - entry_bytes_max
+            window.len().saturating_sub(entry_bytes_max)
         };
         let mut at = 0;
         while at < safe {

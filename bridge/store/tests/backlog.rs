@@ -6,6 +6,9 @@
 mod support;
 
 use risiti_store::{NewRecord, RecordSource, StoreOptions};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use support::{eventually, generations, numbered, open, options};
 
 /// Resident memory of this process, bytes.
@@ -74,4 +77,52 @@ fn backlog(records: u64, generation_bytes: u64, memory_bytes_max: u64) {
 #[test]
 fn a_backlog_costs_disk_and_not_memory() {
     backlog(100_000, 2 * 1024 * 1024, 100 << 20);
+}
+
+/// The first position that a generation answers for: the end of its name.
+fn first(generation: &Path) -> u64 {
+    let name = generation.file_name().unwrap().to_str().unwrap();
+    name.rsplit('-').next().unwrap().parse().unwrap()
+}
+
+/// A kill between two removals in the wrong order would leave a gap, which the next
+/// opening takes for damage.
+#[test]
+fn g11_who_releases_at_once_removes_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        generation_bytes: 2_000,
+        ..options(dir.path())
+    };
+    let mut store = open(&options);
+    for n in 1..=200 {
+        store.store(numbered(1, n));
+    }
+    store.close();
+    drop(store);
+    // The checkpoint of the close covers all: any generation goes when it is released.
+    let store = open(&options);
+    let all = generations(dir.path());
+    assert!(all.len() > 10, "{}", all.len());
+    // The removal of the first takes long.
+    for n in 0..20_000 {
+        fs::write(all[0].join(n.to_string()), "").unwrap();
+    }
+    let ended = AtomicBool::new(false);
+    let release = |upto: u64| store.journal.release("default", upto);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            release(first(&all[3]));
+        });
+        eventually("the first is being removed", || !all[0].exists());
+        scope.spawn(|| {
+            release(first(&all[6]));
+            ended.store(true, Ordering::Release);
+        });
+        while !ended.load(Ordering::Acquire) {
+            let fourth_is_gone = !all[3].exists();
+            assert!(!(fourth_is_gone && all[1].exists()), "a gap");
+        }
+    });
+    assert_eq!(generations(dir.path())[0], all[6]);
 }

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use risiti_store::{Identity, NewRecord, Outcome, RecordSource, StoreOptions};
+use risiti_store::{Identity, NewRecord, Outcome, RecordSource, StoreOptions, SyncHook};
 use support::{eventually, generations, numbered, open, options, packet};
 
 fn durable(outcome: Outcome) -> bool {
@@ -120,6 +120,66 @@ fn a_discarded_session_forgets_its_packet_identifiers_only() {
     store.journal.forget(Bytes::from_static(b"t1"));
     assert!(durable(store.append(packet(1, 5, true, "x"))));
     assert_eq!(store.append(numbered(1, 1)), Outcome::Duplicate);
+}
+
+/// A soak with clients whose names come once found a row for each of them.
+#[test]
+fn g8_a_client_that_is_forgotten_leaves_no_row_and_a_numbered_one_keeps_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(&options(dir.path()));
+    for client in 1..=50 {
+        store.store(packet(client, 5, false, "x"));
+    }
+    store.store(numbered(7, 1));
+    store.close();
+    let rows = |store: &support::Store| store.state.scan(b"j/c/", None, 100).unwrap().len();
+    let mut store = open(&options(dir.path()));
+    assert_eq!(rows(&store), 50);
+    for client in 1..=50 {
+        let id = format!("t{client}");
+        store.journal.forget(Bytes::from(id));
+    }
+    // Somebody who never was here.
+    store.journal.forget(Bytes::from_static(b"nobody"));
+    // The journal takes them before this.
+    store.store(numbered(7, 2));
+    store.close();
+    let mut store = open(&options(dir.path()));
+    assert_eq!(rows(&store), 1);
+    assert_eq!(store.append(numbered(7, 1)), Outcome::Duplicate);
+    assert!(durable(store.append(packet(7, 5, true, "x"))));
+}
+
+/// Found by a busy machine: the checkpoint that the start began was still on its way
+/// when the journal was closed, and what was forgotten since came back with the next
+/// start and stayed for ever.
+#[test]
+fn g8_who_is_forgotten_during_a_checkpoint_leaves_no_row_though_the_journal_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(&options(dir.path()));
+    for client in 1..=5 {
+        store.store(packet(client, 5, false, "x"));
+    }
+    store.close();
+    let slow_state: SyncHook = Arc::new(|dir: &std::path::Path| {
+        let of_the_journal = dir.components().any(|part| part.as_os_str() == "journal");
+        if !of_the_journal {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        Ok(())
+    });
+    let mut store = open(&StoreOptions {
+        sync_hook: Some(slow_state),
+        ..options(dir.path())
+    });
+    store.store(numbered(7, 1));
+    for client in 1..=5 {
+        store.journal.forget(Bytes::from(format!("t{client}")));
+    }
+    store.close();
+    let mut store = open(&options(dir.path()));
+    assert_eq!(store.state.scan(b"j/c/", None, 100).unwrap().len(), 1);
+    assert_eq!(store.append(numbered(7, 1)), Outcome::Duplicate);
 }
 
 #[test]

@@ -23,6 +23,9 @@ use support::{crash_copy, eventually, options};
 /// The smallest files of the row log: 256 KiB.
 const FILE_BYTES: u64 = 256 * 1024;
 
+/// What a file of the row log begins with.
+const BEGIN_BYTES: usize = 52;
+
 /// Without a sync for so long nothing is under way.
 const CALM: Duration = Duration::from_millis(100);
 
@@ -321,6 +324,33 @@ fn a_lost_tail_and_a_lost_file_are_told() {
         });
         let rows = state.health().numbered_rows;
         assert!((1_000..3_001).contains(&rows), "{n}: {rows}");
+    }
+}
+
+/// A kill between a file's beginning and its first sync leaves one that no sync has
+/// covered; a power cut in the next life may take it.
+#[test]
+fn g11_a_file_that_no_sync_has_covered_may_go_and_that_is_no_damage() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    let state = open(&dir);
+    fill(&state, 1, 3);
+    state.close();
+    let files = logs(&dir);
+    let last = files.last().unwrap();
+    let begun = last.with_file_name("000000ff.log");
+    fs::write(&begun, &fs::read(last).unwrap()[..BEGIN_BYTES]).unwrap();
+
+    let state = open(&dir);
+    fill(&state, 2, 1);
+    state.close();
+    assert!(logs(&dir).last().unwrap() > &begun, "a file after that one");
+    for power_cut in [
+        |path: &Path| fs::write(path, []),
+        |path: &Path| fs::remove_file(path),
+    ] {
+        power_cut(&begun).unwrap();
+        open(&dir).close();
     }
 }
 

@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use crate::record::{NewRecord, Position};
-use crate::state::{Batch, CommitSink, State};
+use crate::rows::Rows;
+use crate::state::{Batch, CommitSink};
 use crate::{StoreError, limits};
 
 use super::dedup::{ClientState, Verdict};
@@ -37,13 +38,13 @@ struct Entry {
 
 /// Steps of checkpoints that are durable.
 #[derive(Default)]
-pub(super) struct StepsDone {
+struct StepsDone {
     last: AtomicU64,
     wake: parking_lot::Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 impl StepsDone {
-    pub(super) fn on_done(&self, wake: Box<dyn Fn() + Send>) {
+    fn on_done(&self, wake: Box<dyn Fn() + Send>) {
         *self.wake.lock() = Some(wake);
     }
 }
@@ -59,8 +60,9 @@ impl CommitSink for StepsDone {
     }
 }
 
-pub(super) struct Clients {
-    state: Arc<State>,
+/// See the head of the file.
+pub struct Clients {
+    state: Arc<dyn Rows>,
     journal: JournalId,
     entries: HashMap<Bytes, Entry>,
     packets: usize,
@@ -76,7 +78,10 @@ pub(super) struct Clients {
 
 impl Clients {
     /// Reads the position of the last checkpoint.
-    pub(super) fn open(state: Arc<State>, journal: JournalId) -> Result<Self, StoreError> {
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open(state: Arc<dyn Rows>, journal: JournalId) -> Result<Self, StoreError> {
         let checkpointed = match state.get(CHECKPOINT_KEY) {
             Ok(Some(value)) if value.len() == 24 && value[..16] == journal => {
                 u64::from_be_bytes(value[16..].try_into().unwrap_or_default())
@@ -98,12 +103,15 @@ impl Clients {
         })
     }
 
-    pub(super) fn steps_done(&self) -> &Arc<StepsDone> {
-        &self.steps_done
+    /// Called when a step of a checkpoint has become durable: there may be another
+    /// one to take.
+    pub fn on_step_done(&self, wake: Box<dyn Fn() + Send>) {
+        self.steps_done.on_done(wake);
     }
 
     /// Every record below is in the state database.
-    pub(super) fn checkpointed(&self) -> Position {
+    #[must_use]
+    pub fn checkpointed(&self) -> Position {
         self.checkpointed
     }
 
@@ -121,7 +129,10 @@ impl Clients {
     }
 
     /// Learns a record that is in the journal.
-    pub(super) fn learn(&mut self, record: &NewRecord) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// Its state could not be read.
+    pub fn learn(&mut self, record: &NewRecord) -> Result<(), StoreError> {
         if record.identity == crate::Identity::None {
             return Ok(());
         }
@@ -134,8 +145,17 @@ impl Clients {
         Ok(())
     }
 
-    /// The client's session was discarded.
+    /// The client's session was discarded. Of one that has sent nothing with a number
+    /// nothing stays, neither here nor on disk: names that come once must not add up.
     pub(super) fn forget(&mut self, client_id: &Bytes) -> Result<(), StoreError> {
+        if !self.entries.contains_key(client_id)
+            && self
+                .state
+                .get(&key_of(client_id))
+                .is_ok_and(|row| row.is_none())
+        {
+            return Ok(());
+        }
         let entry = self.entry(client_id)?;
         let forgotten = entry.client.packets();
         if forgotten > 0 {
@@ -203,24 +223,30 @@ impl Clients {
     }
 
     /// Whether a checkpoint is under way.
-    pub(super) fn is_checkpointing(&self) -> bool {
+    #[must_use]
+    pub fn is_checkpointing(&self) -> bool {
         self.under_way.is_some() || self.ending.is_some()
     }
 
     /// Begins a checkpoint: every record below `position` was learned.
-    pub(super) fn begin_checkpoint(&mut self, position: Position) {
-        let dirty = self
+    pub fn begin_checkpoint(&mut self, position: Position) {
+        let mut dirty: Vec<Bytes> = self
             .entries
             .iter()
             .filter(|(_, entry)| entry.dirty)
             .map(|(id, _)| id.clone())
             .collect();
+        // In one order, whatever the map's: the same work always writes the same.
+        dirty.sort_unstable();
         self.under_way = Some((position, dirty));
     }
 
     /// Submits the next part of the checkpoint, unless the last one is still on
     /// its way. Returns whether a checkpoint has become durable.
-    pub(super) fn step(&mut self) -> Result<bool, StoreError> {
+    ///
+    /// # Errors
+    /// The state database takes no more now: later.
+    pub fn step(&mut self) -> Result<bool, StoreError> {
         let done = self.steps_done.last.load(Ordering::SeqCst);
         let mut finished = false;
         if let Some((step, position)) = self.ending
@@ -229,6 +255,9 @@ impl Clients {
             self.checkpointed = self.checkpointed.max(position);
             self.ending = None;
             finished = true;
+            // This was the last step that was submitted: whatever is not dirty is durable.
+            self.entries
+                .retain(|_, entry| entry.dirty || !entry.client.is_empty());
         }
         if self.steps > done {
             return Ok(finished);
@@ -243,7 +272,11 @@ impl Clients {
             && let Some(id) = dirty.pop()
         {
             if let Some(entry) = self.entries.get(&id) {
-                batch.put(key_of(&id), entry.client.encode());
+                if entry.client.is_empty() {
+                    batch.delete(key_of(&id));
+                } else {
+                    batch.put(key_of(&id), entry.client.encode());
+                }
                 written.push(id);
             }
         }
@@ -282,3 +315,6 @@ fn key_of(client_id: &[u8]) -> Vec<u8> {
     let digest = xxhash_rust::xxh3::xxh3_128(client_id);
     [&b"j/h/"[..], &digest.to_be_bytes()].concat()
 }
+
+#[cfg(test)]
+pub(super) mod tests;

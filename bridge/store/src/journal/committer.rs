@@ -1,5 +1,5 @@
 //! The thread that commits: takes whatever arrived while the last sync ran, and
-//! gives all outcomes after one sync.
+//! takes the steps that the core asks for until all outcomes may go.
 //!
 //! A group is one sled batch where it fits, for the reason that stands in the
 //! state's committer; and the database is fresh and only appended to.
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use crate::alarm::Alarm;
 use crate::database::Database;
 use crate::mark::Mark;
-use crate::record::{AckSink, NewRecord, Outcome, Position, Record};
+use crate::record::{Outcome, Position, Record};
 use crate::{StoreError, files, limits};
 
 use super::clients::Clients;
-use super::dedup::Verdict;
+use super::core::{Action, Committed, Core, CoreOptions, Pause, Work};
 use super::generation::Generation;
-use super::pack::{self, Packer};
-use super::{Queue, Shared, Work};
+use super::pack::{self, Pack};
+use super::{Queue, Shared};
 
 /// Where the committer begins.
 pub(super) struct Start {
@@ -32,23 +32,25 @@ pub(super) struct Start {
 pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>, StoreError> {
     let dir = shared.dir.clone();
     let waker = Arc::downgrade(&shared);
-    start.clients.steps_done().on_done(Box::new(move || {
+    start.clients.on_step_done(Box::new(move || {
         if let Some(shared) = waker.upgrade() {
             shared.wake();
         }
     }));
+    let options = CoreOptions {
+        dedup: shared.options.dedup,
+        generation_bytes: shared.options.generation_bytes,
+    };
     std::thread::Builder::new()
         .name("journal-commit".to_string())
         .spawn(move || {
             Committer {
+                core: Core::new(shared.id, options, start.clients, start.end, start.number),
                 shared,
-                clients: start.clients,
                 mark: start.mark,
                 mark_written: Instant::now(),
-                end: start.end,
-                next_number: start.number,
+                mark_fails: false,
                 writing: None,
-                sealed_end: start.end,
             }
             .run();
         })
@@ -57,33 +59,13 @@ pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>,
 
 struct Committer {
     shared: Arc<Shared>,
-    clients: Clients,
+    core: Core,
     mark: Mark,
     mark_written: Instant,
-    /// One past the last durable position.
-    end: Position,
-    next_number: u64,
-    writing: Option<Writing>,
-    /// Where the last sealed generation ended: the next checkpoint's position.
-    sealed_end: Position,
-}
-
-/// The generation that is being written.
-struct Writing {
-    generation: Generation,
-    database: Arc<Database>,
-    bytes: u64,
-}
-
-/// A group, judged: what to write, and what to tell whom afterwards.
-#[derive(Default)]
-struct Judged {
-    records: Vec<NewRecord>,
-    bytes: usize,
-    outcomes: Vec<(Arc<dyn AckSink>, u64, Verdict)>,
-    too_large: u64,
-    below_window: u64,
-    duplicates: u64,
+    /// That it can't be synced was told.
+    mark_fails: bool,
+    /// The generation that is being written.
+    writing: Option<Arc<Database>>,
 }
 
 /// How many steps of a checkpoint closing waits for, at most: a step is
@@ -107,7 +89,7 @@ impl Committer {
     /// Waits for work; an empty group if something else is due; `None` when
     /// closing and nothing is left.
     fn next_group(&mut self) -> Option<Vec<Work>> {
-        let mark_due = self.mark.value() < self.end;
+        let mark_due = self.mark.value() < self.core.end() || !self.mark.is_durable();
         let mut queue = self.shared.queue.lock();
         loop {
             if !queue.work.is_empty() {
@@ -125,6 +107,8 @@ impl Committer {
             }
             let period = Duration::from_millis(limits::MARK_MS);
             if self.shared.arrived.wait_for(&mut queue, period).timed_out() {
+                drop(queue);
+                self.settle_mark();
                 return Some(Vec::new());
             }
         }
@@ -133,263 +117,174 @@ impl Committer {
     /// Commits a group, however long it takes; `false` only if the journal
     /// closes before it could.
     fn commit(&mut self, group: Vec<Work>) -> bool {
-        let Some(judged) = self.judge(group) else {
-            return false;
-        };
-        let first = self.end;
-        if !judged.records.is_empty() && !self.store(&judged) {
-            for (sink, token, _) in judged.outcomes {
-                sink.settled(token, Outcome::Closing);
+        self.core.begin(group);
+        loop {
+            match self.core.poll() {
+                Action::Idle => return true,
+                Action::AskRoom { bytes } => {
+                    let refused = self.shared.disk.refuses(bytes);
+                    self.core.room(refused);
+                }
+                Action::Create { number, first } => {
+                    let created = self.create(number, first);
+                    self.core.done(created);
+                }
+                Action::Write { packs, .. } => {
+                    let written = self.write(&packs);
+                    self.core.done(written);
+                }
+                Action::Sync { .. } => {
+                    let synced = self.sync();
+                    self.core.done(synced);
+                }
+                Action::Pause(pause) => {
+                    if !self.withheld(pause) {
+                        for (sink, token) in self.core.abandon() {
+                            sink.settled(token, Outcome::Closing);
+                        }
+                        return false;
+                    }
+                    self.core.resume();
+                }
+                Action::Committed(committed) => self.committed(committed),
             }
-            return false;
         }
-        {
+    }
+
+    /// Shows what is durable to readers, then tells the outcomes.
+    fn committed(&mut self, committed: Committed) {
+        let Committed {
+            first,
+            records,
+            outcomes,
+            ..
+        } = committed;
+        let was_withheld = {
             let mut counters = self.shared.counters.lock();
-            counters.appended += judged.records.len() as u64;
-            counters.duplicates += judged.duplicates;
-            counters.below_window += judged.below_window;
-            counters.too_large += judged.too_large;
-            counters.group_records_max =
-                counters.group_records_max.max(judged.records.len() as u64);
-        }
-        if let Some(observer) = &self.shared.options.observer
-            && !judged.records.is_empty()
-        {
-            observer.durable(first, &judged.records);
-        }
-        {
-            let mut progress = self.shared.progress.lock();
-            for (position, record) in (first..).zip(judged.records) {
-                progress.tail.push(Record { position, record });
-            }
-            progress.end = self.end;
-        }
-        self.shared.advanced.notify_all();
-        let mut position = first;
-        for (sink, token, verdict) in judged.outcomes {
-            let outcome = match verdict {
-                Verdict::New | Verdict::NewBelowWindow => {
-                    position += 1;
-                    Outcome::Durable {
-                        position: position - 1,
-                    }
-                }
-                Verdict::Duplicate => Outcome::Duplicate,
-                Verdict::TooLarge => Outcome::TooLarge,
-            };
-            sink.settled(token, outcome);
-        }
-        true
-    }
-
-    /// `None` only if the journal closes while the state can't be read.
-    fn judge(&mut self, group: Vec<Work>) -> Option<Judged> {
-        let mut judged = Judged::default();
-        let mut closing = false;
-        for work in group {
-            let (record, sink, token) = match work {
-                Work::Append {
-                    record,
-                    sink,
-                    token,
-                } => (record, sink, token),
-                Work::Forget { client_id } => {
-                    closing = closing
-                        || self
-                            .until_it_works(|clients| clients.forget(&client_id))
-                            .is_none();
-                    continue;
-                }
-            };
-            let verdict = if closing {
-                None
-            } else if !pack::fits(&record) {
-                Some(Verdict::TooLarge)
-            } else if self.shared.options.dedup {
-                self.until_it_works(|clients| clients.accept(&record))
-            } else {
-                Some(Verdict::New)
-            };
-            let Some(verdict) = verdict else {
-                closing = true;
-                sink.settled(token, Outcome::Closing);
-                continue;
-            };
-            match verdict {
-                Verdict::TooLarge => judged.too_large += 1,
-                Verdict::Duplicate => judged.duplicates += 1,
-                Verdict::NewBelowWindow => judged.below_window += 1,
-                Verdict::New => {}
-            }
-            if matches!(verdict, Verdict::New | Verdict::NewBelowWindow) {
-                judged.bytes += pack::record_bytes(&record);
-                judged.records.push(record);
-            }
-            judged.outcomes.push((sink, token, verdict));
-        }
-        if closing {
-            for (sink, token, _) in judged.outcomes {
-                sink.settled(token, Outcome::Closing);
-            }
-            return None;
-        }
-        Some(judged)
-    }
-
-    /// Asks the dedup states, which may have to be read from disk.
-    fn until_it_works<T>(
-        &mut self,
-        mut ask: impl FnMut(&mut Clients) -> Result<T, StoreError>,
-    ) -> Option<T> {
-        let mut retry_ms = limits::RETRY_MS_MIN;
-        loop {
-            match ask(&mut self.clients) {
-                Ok(answer) => {
-                    if retry_ms > limits::RETRY_MS_MIN {
-                        self.shared.counters.lock().withheld = None;
-                    }
-                    return Some(answer);
-                }
-                Err(error) => self.withhold(0, failed(&error)),
-            }
-            if !self.pause(retry_ms) {
-                return None;
-            }
-            retry_ms = (retry_ms * 2).min(limits::RETRY_MS_MAX);
-        }
-    }
-
-    /// Writes and syncs the records; waits for space and for the disk.
-    fn store(&mut self, judged: &Judged) -> bool {
-        let records = judged.records.len() as u64;
-        let mut retry_ms = limits::RETRY_MS_MIN;
-        loop {
-            if let Some(alarm) = self.shared.disk.refuses(judged.bytes as u64) {
-                self.withhold(records, alarm);
-                self.shared.delete_released();
-                if !self.pause(limits::SPACE_CHECK_MS) {
-                    return false;
-                }
-                continue;
-            }
-            let error = match self.try_store(&judged.records) {
-                Ok(()) => break,
-                Err(e) => e,
-            };
-            tracing::error!(%error, "journal: writing failed, outcomes are withheld");
-            self.withhold(records, failed(&error));
-            self.shared.counters.lock().write_failures += 1;
-            // Whatever is in it now was acknowledged before, or counts nothing.
-            self.stop_writing();
-            if error.is_full() && self.shared.disk.drop_ballast() {
-                continue;
-            }
-            if !self.pause(retry_ms) {
-                return false;
-            }
-            retry_ms = (retry_ms * 2).min(limits::RETRY_MS_MAX);
-        }
-        let mut counters = self.shared.counters.lock();
-        if counters.withheld.take().is_some() {
-            drop(counters);
+            counters.appended += records.len() as u64;
+            counters.duplicates += committed.duplicates;
+            counters.below_window += committed.below_window;
+            counters.too_large += committed.too_large;
+            counters.group_records_max = counters.group_records_max.max(records.len() as u64);
+            counters.withheld.take().is_some()
+        };
+        if was_withheld {
             tracing::info!("journal: appends go on");
             self.shared.disk.lay_ballast();
         }
-        self.end += records;
-        true
+        if let Some(observer) = &self.shared.options.observer
+            && !records.is_empty()
+        {
+            observer.durable(first, &records);
+        }
+        {
+            let records = (first..)
+                .zip(records)
+                .map(|(position, record)| Record { position, record });
+            self.shared.progress.lock().positions.durable(records);
+        }
+        self.shared.advanced.notify_all();
+        for (sink, token, outcome) in outcomes {
+            sink.settled(token, outcome);
+        }
     }
 
-    fn try_store(&mut self, records: &[NewRecord]) -> Result<(), StoreError> {
-        let end = self.end;
-        let id = self.shared.id;
-        let writing = self.writing()?;
-        let mut packer = Packer::new(id, writing.generation.number, end);
-        for record in records {
-            packer.add(record);
-        }
-        let packs = packer.finish();
-        let mut bytes = 0;
-        for chunk in packs.chunks(limits::BATCH_KEYS_MAX) {
-            let mut batch = sled::Batch::default();
-            for (key, value) in chunk {
-                debug_assert!(
-                    value.len() <= limits::VALUE_BYTES_MAX,
-                    "would become a blob"
-                );
-                bytes += value.len() as u64;
-                batch.insert(&key[..], &value[..]);
+    /// Creates the generation to write to.
+    fn create(&mut self, number: u64, first: Position) -> Result<(), StoreError> {
+        let generation = Generation::new(&self.shared.dir, number, first);
+        let database = match Database::create(&generation.dir, &self.shared.database_options) {
+            Ok(database) => Arc::new(database),
+            Err(error) => {
+                self.remove_or_remember(&generation);
+                return Err(error);
             }
-            writing.database.apply(batch)?;
+        };
+        let superseded = {
+            let mut progress = self.shared.progress.lock();
+            progress.live = Some(Arc::clone(&database));
+            progress.positions.begin(generation)
+        };
+        for older in &superseded {
+            self.remove_or_remember(older);
         }
-        let began = Instant::now();
-        writing.database.sync()?;
-        let took = began.elapsed();
-        writing.bytes += bytes;
-        self.shared.disk.wrote(bytes);
-        self.shared.counters.lock().note_sync(took);
+        // Its first segment is more than an estimate by bytes says.
+        self.shared.disk.changed();
+        self.writing = Some(database);
         Ok(())
     }
 
-    /// The generation to write to; a new one if there is none.
-    fn writing(&mut self) -> Result<&mut Writing, StoreError> {
-        if self.writing.is_none() {
-            // A number that was tried is not used again.
-            let number = self.next_number;
-            self.next_number += 1;
-            let generation = Generation::new(&self.shared.dir, number, self.end);
-            let created = Database::create(&generation.dir, &self.shared.database_options);
-            let database = match created {
-                Ok(database) => Arc::new(database),
-                Err(error) => {
-                    self.remove_or_remember(&generation);
-                    return Err(error);
-                }
-            };
-            let superseded: Vec<Generation> = {
-                let mut progress = self.shared.progress.lock();
-                let superseded: Vec<Generation> = progress
-                    .generations
-                    .values()
-                    .filter(|older| older.first >= generation.first)
-                    .cloned()
-                    .collect();
-                for older in &superseded {
-                    progress.generations.remove(&older.number);
-                }
-                progress.generations.insert(number, generation.clone());
-                progress.live = Some((number, Arc::clone(&database)));
-                superseded
-            };
-            for older in &superseded {
-                self.remove_or_remember(older);
+    fn write(&self, packs: &[Pack]) -> Result<(), StoreError> {
+        let Some(database) = &self.writing else {
+            return Err(StoreError::Closing);
+        };
+        let mut bytes = 0;
+        for chunk in packs.chunks(limits::BATCH_KEYS_MAX) {
+            let mut batch = sled::Batch::default();
+            for pack in chunk {
+                debug_assert!(
+                    pack.value.len() <= limits::VALUE_BYTES_MAX,
+                    "would become a blob"
+                );
+                bytes += pack.value.len() as u64;
+                batch.insert(&pack.key[..], &pack.value[..]);
             }
-            // Its first segment is more than an estimate by bytes says.
-            self.shared.disk.changed();
-            self.writing = Some(Writing {
-                generation,
-                database,
-                bytes: 0,
-            });
+            database.apply(batch)?;
         }
-        Ok(self
-            .writing
-            .as_mut()
-            .expect("the generation was just opened"))
+        self.shared.disk.wrote(bytes);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        let Some(database) = &self.writing else {
+            return Err(StoreError::Closing);
+        };
+        let began = Instant::now();
+        database.sync()?;
+        self.shared.counters.lock().note_sync(began.elapsed());
+        Ok(())
     }
 
     /// Removes a generation without a record, sooner or later.
     fn remove_or_remember(&self, generation: &Generation) {
-        if files::remove_dir(&generation.dir).is_err() && generation.dir.is_dir() {
+        if files::remove_dir(&generation.dir).is_err()
+            && files::is_dir(&generation.dir).unwrap_or(true)
+        {
             let dir = generation.dir.clone();
             self.shared.progress.lock().leftovers.push(dir);
         }
     }
 
-    /// Nothing more goes to this generation.
+    /// Nothing more goes to the generation that is being written.
     fn stop_writing(&mut self) {
-        self.shared.progress.lock().live = None;
+        let mut progress = self.shared.progress.lock();
+        progress.positions.seal();
+        progress.live = None;
         self.writing = None;
-        self.sealed_end = self.end;
+    }
+
+    /// Appends are withheld: says why, does what may help, waits. `false` if the
+    /// journal closes.
+    fn withheld(&mut self, pause: Pause) -> bool {
+        let Pause {
+            ms,
+            records,
+            alarm,
+            failed,
+            full,
+        } = pause;
+        if failed {
+            tracing::error!(%alarm, "journal: writing failed, outcomes are withheld");
+            self.shared.counters.lock().write_failures += 1;
+            self.stop_writing();
+        }
+        self.withhold(records, alarm);
+        if full && self.shared.disk.drop_ballast() {
+            return true;
+        }
+        if !failed {
+            self.shared.delete_released();
+        }
+        self.pause(ms)
     }
 
     /// Says why appends wait.
@@ -421,25 +316,16 @@ impl Committer {
     /// Seals a full generation, takes checkpoints on, writes the mark.
     fn keep_house(&mut self) {
         let asked = std::mem::take(&mut self.shared.queue.lock().seal_asked);
-        let full = self
-            .writing
-            .as_ref()
-            .is_some_and(|w| w.bytes >= self.shared.options.generation_bytes);
-        if full || asked {
+        let house = self.core.keep_house(asked);
+        if house.sealed {
             self.stop_writing();
         }
-        self.clients.evict();
-        let due = self.sealed_end > self.clients.checkpointed() || self.clients.is_crowded();
-        if due && !self.clients.is_checkpointing() {
-            self.clients.begin_checkpoint(self.end);
+        if let Some(position) = house.checkpointed {
+            self.shared.progress.lock().positions.checkpointed(position);
+            self.shared.delete_released();
         }
-        match self.clients.step() {
-            Ok(true) => {
-                self.shared.progress.lock().checkpointed = self.clients.checkpointed();
-                self.shared.delete_released();
-            }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "journal: a checkpoint has to wait"),
+        if let Some(error) = house.trouble {
+            tracing::warn!(%error, "journal: a checkpoint has to wait");
         }
         if self.mark_written.elapsed() >= Duration::from_millis(limits::MARK_MS) {
             self.write_mark();
@@ -447,8 +333,22 @@ impl Committer {
     }
 
     fn write_mark(&mut self) {
-        if let Err(error) = self.mark.raise(self.end) {
+        if let Err(error) = self.mark.raise(self.core.end()) {
             tracing::warn!(%error, "journal: the mark could not be written");
+        }
+        self.mark_written = Instant::now();
+    }
+
+    /// While there is work each group proves the one before it; of the last one
+    /// only the mark can tell a damaged pack from one that was never whole.
+    fn settle_mark(&mut self) {
+        let end = self.core.end();
+        match self.mark.raise(end).and_then(|()| self.mark.sync()) {
+            Ok(()) => self.mark_fails = false,
+            Err(error) if !std::mem::replace(&mut self.mark_fails, true) => {
+                tracing::warn!(%error, "journal: the mark can't be synced, and is tried again");
+            }
+            Err(_) => {}
         }
         self.mark_written = Instant::now();
     }
@@ -464,6 +364,7 @@ impl Committer {
     }
 
     fn close(&mut self) {
+        self.core.seal();
         self.stop_writing();
         self.write_mark();
         if let Err(error) = self.mark.sync() {
@@ -473,16 +374,32 @@ impl Committer {
             // The dedup states know records that were never stored.
             return;
         }
-        if !self.clients.is_checkpointing() {
-            self.clients.begin_checkpoint(self.end);
-        }
         let until = Instant::now() + CLOSING_WAIT;
-        while self.clients.is_checkpointing() && Instant::now() < until {
-            if self.clients.step().is_err() {
+        // One that is under way knows nothing of what changed since it was begun; of a
+        // client that was forgotten since, no record would tell the next start.
+        if self.end_checkpoint(until) {
+            let end = self.core.end();
+            self.core.clients().begin_checkpoint(end);
+            self.end_checkpoint(until);
+        }
+        let checkpointed = self.core.clients().checkpointed();
+        self.shared
+            .progress
+            .lock()
+            .positions
+            .checkpointed(checkpointed);
+        self.shared.delete_released();
+    }
+
+    /// Takes the checkpoint under way to its end; whether none is left.
+    fn end_checkpoint(&mut self, until: Instant) -> bool {
+        let clients = self.core.clients();
+        while clients.is_checkpointing() && Instant::now() < until {
+            if clients.step().is_err() {
                 break;
             }
             let mut queue = self.shared.queue.lock();
-            while self.clients.is_checkpointing() && !std::mem::take(&mut queue.wake) {
+            while clients.is_checkpointing() && !std::mem::take(&mut queue.wake) {
                 if self
                     .shared
                     .arrived
@@ -493,14 +410,7 @@ impl Committer {
                 }
             }
         }
-        self.shared.progress.lock().checkpointed = self.clients.checkpointed();
-        self.shared.delete_released();
-    }
-}
-
-fn failed(error: &StoreError) -> Alarm {
-    Alarm::WriteFailed {
-        reason: error.to_string(),
+        !clients.is_checkpointing()
     }
 }
 

@@ -172,6 +172,11 @@ impl ClientState {
         self.packets.clear();
     }
 
+    /// Whether nothing is remembered: the same as no state at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.main.is_none() && self.packets.is_empty()
+    }
+
     /// Publications remembered.
     pub(crate) fn packets(&self) -> usize {
         self.packets.len()
@@ -236,109 +241,4 @@ fn digest(record: &NewRecord) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    fn numbered(sequence: u64, dup: bool) -> NewRecord {
-        record(Identity::Sequence {
-            sequence,
-            dup,
-            resend_mark: false,
-        })
-    }
-
-    fn packet(packet_id: u16, dup: bool, payload: &'static str) -> NewRecord {
-        NewRecord {
-            payload: Bytes::from_static(payload.as_bytes()),
-            ..record(Identity::Packet { packet_id, dup })
-        }
-    }
-
-    fn record(identity: Identity) -> NewRecord {
-        NewRecord {
-            received_ms: 0,
-            client_id: Bytes::from_static(b"t1"),
-            topic: Bytes::from_static(b"t/t1/records"),
-            identity,
-            properties: Bytes::new(),
-            payload: Bytes::from_static(b"p"),
-        }
-    }
-
-    #[test]
-    fn in_the_window_a_number_is_known_exactly() {
-        let mut client = ClientState::default();
-        let mut rng = fastrand::Rng::with_seed(7);
-        let mut oracle = std::collections::HashSet::new();
-        let mut highest = 0;
-        for _ in 0..20_000 {
-            let sequence = (highest + 3_u64).saturating_sub(rng.u64(0..200)).max(1);
-            let expected = if oracle.contains(&sequence) {
-                Verdict::Duplicate
-            } else {
-                Verdict::New
-            };
-            assert_eq!(client.judge(&numbered(sequence, rng.bool())), expected);
-            client.learn(&numbered(sequence, false));
-            oracle.insert(sequence);
-            highest = highest.max(sequence);
-        }
-    }
-
-    #[test]
-    fn a_reset_terminal_is_not_swallowed_and_still_deduplicated() {
-        let mut client = ClientState::default();
-        client.learn(&numbered(10_000, false));
-        assert_eq!(client.judge(&numbered(1, true)), Verdict::Duplicate);
-        assert_eq!(client.judge(&numbered(1, false)), Verdict::NewBelowWindow);
-        client.learn(&numbered(1, false));
-        assert_eq!(client.judge(&numbered(1, false)), Verdict::Duplicate);
-        assert_eq!(client.judge(&numbered(2, true)), Verdict::NewBelowWindow);
-        assert_eq!(client.judge(&numbered(10_000, false)), Verdict::Duplicate);
-        assert_eq!(client.judge(&numbered(10_001, true)), Verdict::New);
-    }
-
-    #[test]
-    fn an_end_to_end_resend_always_passes() {
-        let mut client = ClientState::default();
-        client.learn(&numbered(5, false));
-        let resend = record(Identity::Sequence {
-            sequence: 5,
-            dup: true,
-            resend_mark: true,
-        });
-        assert_eq!(client.judge(&resend), Verdict::New);
-    }
-
-    #[test]
-    fn a_plain_resend_needs_dup_identifier_and_content() {
-        let mut client = ClientState::default();
-        client.learn(&packet(1, false, "a"));
-        assert_eq!(client.judge(&packet(1, true, "a")), Verdict::Duplicate);
-        assert_eq!(client.judge(&packet(1, false, "a")), Verdict::New);
-        assert_eq!(client.judge(&packet(1, true, "b")), Verdict::New);
-        assert_eq!(client.judge(&packet(2, true, "a")), Verdict::New);
-        client.learn(&packet(1, false, "b"));
-        assert_eq!(client.judge(&packet(1, true, "a")), Verdict::New);
-        client.forget_packets();
-        assert_eq!(client.judge(&packet(1, true, "b")), Verdict::New);
-    }
-
-    #[test]
-    fn a_state_comes_back_as_it_was_and_learning_twice_changes_nothing() {
-        let mut client = ClientState::default();
-        client.learn(&numbered(10_000, false));
-        client.learn(&numbered(9_990, false));
-        client.learn(&numbered(3, false));
-        for id in 1..=2_000 {
-            client.learn(&packet(id, false, "x"));
-        }
-        assert_eq!(client.packets(), PACKETS_MAX);
-        let back = ClientState::decode(&client.encode()).unwrap();
-        assert_eq!(back, client);
-        client.learn(&numbered(9_990, false));
-        client.learn(&packet(2_000, false, "x"));
-        assert_eq!(back, client);
-    }
-}
+mod tests;

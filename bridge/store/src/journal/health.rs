@@ -136,12 +136,13 @@ impl Shared {
         };
         {
             let progress = self.progress.lock();
-            health.end = progress.end;
-            health.oldest = progress.oldest();
-            health.generations = progress.generations.len() as u64;
-            for (consumer, released) in &progress.released {
+            let positions = &progress.positions;
+            health.end = positions.end();
+            health.oldest = positions.oldest();
+            health.generations = positions.generations().len() as u64;
+            for (consumer, released) in positions.released() {
                 let from = (*released).max(health.oldest);
-                let backlog = progress.end.saturating_sub(from);
+                let backlog = positions.end().saturating_sub(from);
                 let consumer_health = ConsumerHealth {
                     released: *released,
                     backlog,

@@ -10,20 +10,28 @@
 //! for a success, and never syncs that file again: the batch goes to a new
 //! generation.
 //!
+//! What decides is in cores that know no file, no lock and no clock: `core.rs` (a
+//! commit, step by step), `positions.rs` (who holds what), `index.rs` (what a
+//! generation's bytes hold, where it ends), `dedup.rs` and `clients.rs` (resends).
+//! The threads here drive them on a disk.
+//!
 //! Layouts: packs in `pack.rs`, files in `generation.rs`, dedup in `dedup.rs`
 //! and `clients.rs`.
 
 mod clients;
 mod committer;
+mod core;
 mod dedup;
 mod generation;
 mod health;
+mod index;
 mod pack;
+mod positions;
 mod read;
 mod recovery;
 mod tail;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -32,7 +40,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+pub use self::core::{Action, Committed, Core, CoreOptions, House, Pause, Work};
+pub use clients::Clients;
+pub use generation::Generation;
 pub use health::{ConsumerHealth, Health, SYNC_BUCKETS_US, Withheld};
+pub use index::{Index, PackAt};
+pub use pack::{Header, JournalId, Pack};
+pub use positions::{Positions, Source, never_written};
+pub use read::{Bounds, ReadOn, batch_from, read_on};
 
 use crate::alarm::Alarm;
 use crate::database::{Database, DatabaseOptions};
@@ -43,11 +58,21 @@ use crate::record::{AckSink, NewRecord, Outcome, Position, ReadBatch, RecordSour
 use crate::state::{OpenReport, State};
 use crate::{StoreError, files};
 
-use generation::{Generation, SealedGeneration};
+use generation::SealedGeneration;
 use health::Counters;
-use pack::JournalId;
-use read::Source;
-use tail::Tail;
+
+/// What takes records: the journal, or what stands in for it where there is no
+/// disk.
+pub trait RecordSink: Send + Sync {
+    /// As [`Journal::append`].
+    fn append(&self, record: NewRecord, sink: &Arc<dyn AckSink>, token: u64);
+}
+
+impl RecordSink for Journal {
+    fn append(&self, record: NewRecord, sink: &Arc<dyn AckSink>, token: u64) {
+        Self::append(self, record, sink, token);
+    }
+}
 
 /// The open journal. Shared by reference; closes when dropped.
 pub struct Journal {
@@ -67,6 +92,9 @@ pub(crate) struct Shared {
     arrived: Condvar,
     progress: Mutex<Progress>,
     advanced: Condvar,
+    /// Held by who removes generations: two at once would leave a gap between those
+    /// that are there, and a kill just then would make damage of it.
+    removing: Mutex<()>,
     readers: Mutex<Vec<Arc<SealedGeneration>>>,
     counters: Mutex<Counters>,
 }
@@ -80,86 +108,17 @@ struct Queue {
     seal_asked: bool,
 }
 
-enum Work {
-    Append {
-        record: NewRecord,
-        sink: Arc<dyn AckSink>,
-        token: u64,
-    },
-    Forget {
-        client_id: Bytes,
-    },
-}
-
 /// How far everybody is.
 struct Progress {
-    /// One past the last durable position.
-    end: Position,
-    tail: Tail,
-    /// By number; the positions grow with it.
-    generations: BTreeMap<u64, Generation>,
+    positions: Positions,
     /// The generation that is being written, open.
-    live: Option<(u64, Arc<Database>)>,
-    /// By consumer: it needs nothing below.
-    released: BTreeMap<String, Position>,
-    /// Every record below is in the dedup states filed.
-    checkpointed: Position,
+    live: Option<Arc<Database>>,
     /// Generations whose damage was told.
     damaged: BTreeSet<u64>,
     /// Generations without a record that could not be removed.
     leftovers: Vec<PathBuf>,
-}
-
-impl Progress {
-    fn source_of(&self, position: Position) -> Source {
-        let holder = self
-            .generations
-            .values()
-            .rev()
-            .find(|generation| generation.first <= position);
-        let Some(holder) = holder else {
-            let next = self
-                .generations
-                .values()
-                .next()
-                .map_or(self.end, |g| g.first);
-            return Source::Gone { next };
-        };
-        let end = self.end_of(holder);
-        if end <= position {
-            return Source::Gone { next: self.end };
-        }
-        match &self.live {
-            Some((number, database)) if *number == holder.number => Source::Live {
-                database: Arc::clone(database),
-                end,
-            },
-            _ => Source::Sealed {
-                generation: holder.clone(),
-                end,
-            },
-        }
-    }
-
-    /// One past the last position that `generation` is responsible for.
-    fn end_of(&self, generation: &Generation) -> Position {
-        self.generations
-            .range(generation.number + 1..)
-            .next()
-            .map_or(self.end, |(_, next)| next.first)
-    }
-
-    fn oldest(&self) -> Position {
-        self.generations
-            .values()
-            .next()
-            .map_or(self.end, |g| g.first)
-    }
-
-    /// What every consumer has released; 1 if somebody never did.
-    fn released_by_all(&self) -> Position {
-        self.released.values().copied().min().unwrap_or(self.end)
-    }
+    /// A generation was removed, but not surely: its directory's sync failed.
+    removal_unsynced: bool,
 }
 
 impl Journal {
@@ -247,11 +206,11 @@ impl RecordSource for Journal {
     }
 
     fn oldest(&self) -> Position {
-        self.shared.progress.lock().oldest()
+        self.shared.progress.lock().positions.oldest()
     }
 
     fn end(&self) -> Position {
-        self.shared.progress.lock().end
+        self.shared.progress.lock().positions.end()
     }
 
     fn read(
@@ -266,7 +225,7 @@ impl RecordSource for Journal {
     fn wait(&self, after: Position, timeout: Duration) -> Position {
         let until = Instant::now() + timeout;
         let mut progress = self.shared.progress.lock();
-        while progress.end <= after {
+        while progress.positions.end() <= after {
             if self
                 .shared
                 .advanced
@@ -276,22 +235,19 @@ impl RecordSource for Journal {
                 break;
             }
         }
-        progress.end
+        progress.positions.end()
     }
 
     fn release(&self, consumer: &str, upto: Position) {
         {
             let mut progress = self.shared.progress.lock();
-            let Some(released) = progress.released.get_mut(consumer) else {
+            if !progress.positions.release(consumer, upto) {
                 tracing::error!(
                     consumer,
                     "not a consumer of this journal: its release is ignored"
                 );
                 return;
-            };
-            *released = upto.max(*released);
-            let upto = progress.released_by_all();
-            progress.tail.release(upto);
+            }
         }
         self.shared.delete_released();
     }
@@ -314,41 +270,41 @@ impl Shared {
     /// Deletes generations that nobody needs any more: released by all, their
     /// dedup states filed, never the newest (its name keeps the positions).
     fn delete_released(&self) {
-        // A leftover would answer for the positions of what is deleted behind it.
+        let _one_at_a_time = self.removing.lock();
+        // What comes back in a power cut, and a leftover, would answer for the
+        // positions of what is deleted behind it.
+        if self.progress.lock().removal_unsynced {
+            if files::sync_dir(&self.dir).is_err() {
+                return;
+            }
+            self.progress.lock().removal_unsynced = false;
+        }
         let leftovers = self.progress.lock().leftovers.clone();
         for dir in leftovers {
-            if dir.is_dir() && files::remove_dir(&dir).is_err() && dir.is_dir() {
-                return;
-            }
-            self.progress.lock().leftovers.retain(|left| *left != dir);
-        }
-        let doomed: Vec<Generation> = {
+            let is_there = || files::is_dir(&dir).unwrap_or(true);
+            let removed = !is_there() || files::remove_dir(&dir).is_ok();
             let mut progress = self.progress.lock();
-            let upto = progress.released_by_all().min(progress.checkpointed);
-            let Some(newest) = progress.generations.keys().next_back().copied() else {
+            if removed || !is_there() {
+                progress.leftovers.retain(|left| *left != dir);
+                progress.removal_unsynced = !removed;
+            }
+            if !removed {
                 return;
-            };
-            let mut released: Vec<Generation> = progress
-                .generations
-                .values()
-                .filter(|g| g.number != newest && progress.end_of(g) <= upto)
-                .cloned()
-                .collect();
-            if self.options.keep_forwarded_bytes > 0 {
-                let mut kept = 0;
-                while let Some(generation) = released.last() {
-                    kept += files::allocated_bytes(&generation.dir);
-                    if kept > self.options.keep_forwarded_bytes {
-                        break;
-                    }
-                    released.pop();
+            }
+        }
+        let keep_bytes = self.options.keep_forwarded_bytes;
+        let doomed = self.progress.lock().positions.take_released(|released| {
+            let mut kept = 0;
+            while keep_bytes > 0
+                && let Some(generation) = released.last()
+            {
+                kept += files::allocated_bytes(&generation.dir);
+                if kept > keep_bytes {
+                    break;
                 }
+                released.pop();
             }
-            for generation in &released {
-                progress.generations.remove(&generation.number);
-            }
-            released
-        };
+        });
         if doomed.is_empty() {
             return;
         }
@@ -360,11 +316,12 @@ impl Shared {
                 tracing::warn!(%error, "journal: a drained generation could not be deleted");
                 // Oldest first and without a gap, or the next opening would take
                 // the gap for damage.
-                if generation.dir.is_dir() {
-                    let rest = doomed[at..].iter().map(|g| (g.number, g.clone()));
-                    self.progress.lock().generations.extend(rest);
-                    break;
-                }
+                let stays = files::is_dir(&generation.dir).unwrap_or(true);
+                let rest = doomed[at + usize::from(!stays)..].iter().cloned();
+                let mut progress = self.progress.lock();
+                progress.positions.put_back(rest);
+                progress.removal_unsynced = !stays;
+                break;
             }
         }
         self.disk.changed();

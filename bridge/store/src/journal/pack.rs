@@ -46,18 +46,34 @@ pub(crate) const PACK_BYTES_MAX: usize = limits::VALUE_BYTES_MAX;
 const BODY_BYTES_MAX: usize = PACK_BYTES_MAX - HEADER_BYTES;
 
 /// Identifies a journal for ever.
-pub(crate) type JournalId = [u8; 16];
+pub type JournalId = [u8; 16];
+
+/// A pack as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pack {
+    /// First position and fragment.
+    pub key: [u8; 10],
+    /// Header and body.
+    pub value: Vec<u8>,
+}
 
 /// A pack's header, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) journal: JournalId,
-    pub(crate) generation: u64,
-    pub(crate) first: Position,
-    pub(crate) group_first: Position,
-    pub(crate) records: u32,
-    pub(crate) fragment: u16,
-    pub(crate) fragments: u16,
+pub struct Header {
+    /// The journal it belongs to.
+    pub journal: JournalId,
+    /// The generation it was written to.
+    pub generation: u64,
+    /// Position of its first record.
+    pub first: Position,
+    /// Position of the first record of its commit group.
+    pub group_first: Position,
+    /// Records in it.
+    pub records: u32,
+    /// Which part of a record that fits no single pack.
+    pub fragment: u16,
+    /// Of how many.
+    pub fragments: u16,
 }
 
 impl Header {
@@ -81,7 +97,8 @@ impl Header {
     }
 
     /// Decodes the pack at the head of `bytes`: header, body, whole length.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<(Self, &[u8], usize)> {
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8], usize)> {
         let head = bytes.get(..HEADER_BYTES)?;
         if head[..4] != MAGIC || head[4] != VERSION {
             return None;
@@ -205,7 +222,7 @@ pub(crate) struct Packer {
     next: Position,
     body: Vec<u8>,
     body_first: Position,
-    packs: Vec<([u8; 10], Vec<u8>)>,
+    packs: Vec<Pack>,
 }
 
 impl Packer {
@@ -272,11 +289,14 @@ impl Packer {
             fragment,
             fragments,
         };
-        self.packs.push((header.key(), header.encode(body)));
+        self.packs.push(Pack {
+            key: header.key(),
+            value: header.encode(body),
+        });
     }
 
     /// All packs, in order.
-    pub(crate) fn finish(mut self) -> Vec<([u8; 10], Vec<u8>)> {
+    pub(crate) fn finish(mut self) -> Vec<Pack> {
         self.end_pack();
         self.packs
     }
@@ -304,38 +324,4 @@ pub(crate) fn records_of(header: &Header, body: Bytes) -> Option<Vec<NewRecord>>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_of_any_size_at_the_borders_of_a_pack_is_read_as_it_was_written() {
-        let record = |payload_bytes| NewRecord {
-            received_ms: 1,
-            client_id: Bytes::from_static(b"t1"),
-            topic: Bytes::from_static(b"t/t1/records"),
-            identity: Identity::None,
-            properties: Bytes::new(),
-            payload: Bytes::from(vec![7; payload_bytes]),
-        };
-        let overhead = 4 + RECORD_HEADER_BYTES + record_bytes(&record(0));
-        for border in [BODY_BYTES_MAX, 2 * BODY_BYTES_MAX] {
-            for payload_bytes in border - overhead - 8..border - overhead + 64 {
-                let written = record(payload_bytes);
-                let mut packer = Packer::new([3; 16], 1, 5);
-                packer.add(&written);
-                let packs = packer.finish();
-                let mut body = Vec::new();
-                let mut first = None;
-                for (_, pack) in &packs {
-                    let (header, part, bytes) = Header::decode(pack).expect("a whole pack");
-                    assert_eq!(bytes, pack.len());
-                    assert_eq!(usize::from(header.fragments), packs.len());
-                    first = first.or(Some(header));
-                    body.extend_from_slice(part);
-                }
-                let read = records_of(&first.expect("one pack at least"), body.into());
-                assert_eq!(read, Some(vec![written]), "{payload_bytes} bytes");
-            }
-        }
-    }
-}
+mod tests;

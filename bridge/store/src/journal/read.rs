@@ -13,15 +13,58 @@ use crate::{StoreError, limits};
 use super::Shared;
 use super::generation::{Generation, SealedGeneration};
 use super::pack::{self, Header};
+use super::positions::{Positions, Source};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Packs looked at in one go while reading the generation that is being written.
 const LIVE_PACKS: usize = 64;
 
-struct Bounds {
-    records_max: usize,
-    bytes_max: usize,
+/// How much to read at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Records.
+    pub records_max: usize,
+    /// Their bytes; one record is given whatever its size.
+    pub bytes_max: usize,
+}
+
+/// Where the records of a batch are to come from.
+pub enum ReadOn {
+    /// The batch has what it may have, or there is no more.
+    Done,
+    /// The packs of this generation, from `batch.next` on, until before `end`: they
+    /// go to [`Bounds::collect`].
+    Packs(Source),
+}
+
+/// Goes on with a batch as far as that needs no disk: the tail in memory, and what
+/// is gone.
+pub fn read_on(positions: &Positions, bounds: Bounds, batch: &mut ReadBatch) -> ReadOn {
+    while batch.records.is_empty() && batch.next < positions.end() {
+        let tail = &positions.tail;
+        if tail.read(batch, bounds.records_max, bounds.bytes_max) {
+            break;
+        }
+        match positions.source_of(batch.next) {
+            // Nothing holds it: deleted, or lost with its generation.
+            Source::Gone { next } => {
+                batch.damaged += next - batch.next;
+                batch.next = next;
+            }
+            source => return ReadOn::Packs(source),
+        }
+    }
+    ReadOn::Done
+}
+
+/// A batch that begins at `from`.
+#[must_use]
+pub fn batch_from(from: Position) -> ReadBatch {
+    ReadBatch {
+        next: from.max(1),
+        ..ReadBatch::default()
+    }
 }
 
 pub(super) fn read(
@@ -34,66 +77,40 @@ pub(super) fn read(
         records_max: records_max.max(1),
         bytes_max,
     };
-    let mut batch = ReadBatch {
-        next: from.max(1),
-        ..ReadBatch::default()
-    };
-    while batch.records.is_empty() {
-        let source = {
+    let mut batch = batch_from(from);
+    loop {
+        let (read_on, live) = {
             let progress = shared.progress.lock();
-            if batch.next >= progress.end {
-                break;
-            }
-            if progress
-                .tail
-                .read(&mut batch, bounds.records_max, bounds.bytes_max)
-            {
-                break;
-            }
-            progress.source_of(batch.next)
+            let read_on = read_on(&progress.positions, bounds, &mut batch);
+            (read_on, progress.live.clone())
         };
-        match source {
-            // Nothing holds it: deleted, or lost with its generation.
-            Source::Gone { next } => {
-                batch.damaged += next - batch.next;
-                batch.next = next;
+        match (read_on, live) {
+            (ReadOn::Packs(Source::Live { end, .. }), Some(database)) => {
+                read_live(shared, &database, end, bounds, &mut batch)?;
             }
-            Source::Live { database, end } => {
-                read_live(shared, &database, end, &bounds, &mut batch)?
-            }
-            Source::Sealed { generation, end } => {
+            (
+                ReadOn::Packs(
+                    Source::Sealed { generation, end } | Source::Live { generation, end },
+                ),
+                _,
+            ) => {
                 let sealed = shared.sealed(&generation, end)?;
                 let mut packs = sealed.packs_from(batch.next);
-                if collect(&mut packs, end, &bounds, &mut batch)? {
+                if bounds.collect(&mut packs, end, &mut batch)? {
                     batch.damaged += end - batch.next;
                     batch.next = end;
                 }
             }
+            (ReadOn::Packs(Source::Gone { .. }) | ReadOn::Done, _) => return Ok(batch),
         }
     }
-    Ok(batch)
-}
-
-/// Who holds a position.
-pub(super) enum Source {
-    Live {
-        database: Arc<Database>,
-        end: Position,
-    },
-    Sealed {
-        generation: Generation,
-        end: Position,
-    },
-    Gone {
-        next: Position,
-    },
 }
 
 fn read_live(
     shared: &Shared,
     database: &Database,
     end: Position,
-    bounds: &Bounds,
+    bounds: Bounds,
     batch: &mut ReadBatch,
 ) -> Result<()> {
     let looked = || -> Result<_> {
@@ -117,7 +134,7 @@ fn read_live(
         let (header, body, _) = Header::decode(value)?;
         Some(Ok((header, Bytes::copy_from_slice(body))))
     });
-    if collect(&mut packs, end, bounds, batch)? && whole_generation && batch.records.is_empty() {
+    if bounds.collect(&mut packs, end, batch)? && whole_generation && batch.records.is_empty() {
         shared.ask_seal();
         batch.damaged += end - batch.next;
         batch.next = end;
@@ -125,72 +142,77 @@ fn read_live(
     Ok(())
 }
 
-/// Takes records until a bound or `end` is reached; `true` if the packs ran out
-/// before.
-fn collect(
-    packs: &mut dyn Iterator<Item = Result<(Header, Bytes)>>,
-    end: Position,
-    bounds: &Bounds,
-    batch: &mut ReadBatch,
-) -> Result<bool> {
-    let mut bytes = 0;
-    let mut fragments: Vec<Bytes> = Vec::new();
-    for found in packs {
-        let (header, body) = found?;
-        if header.first >= end {
-            break;
+impl Bounds {
+    /// Takes records until a bound or `end` is reached; `true` if the packs ran out
+    /// before.
+    ///
+    /// # Errors
+    /// Of the packs.
+    pub fn collect(
+        self,
+        packs: &mut dyn Iterator<Item = Result<(Header, Bytes)>>,
+        end: Position,
+        batch: &mut ReadBatch,
+    ) -> Result<bool> {
+        let mut bytes = 0;
+        let mut fragments: Vec<Bytes> = Vec::new();
+        for found in packs {
+            let (header, body) = found?;
+            if header.first >= end {
+                break;
+            }
+            let body = if header.fragments == 1 {
+                body
+            } else {
+                if header.fragment == 0 {
+                    fragments.clear();
+                }
+                if usize::from(header.fragment) != fragments.len() {
+                    continue;
+                }
+                fragments.push(body);
+                if fragments.len() < usize::from(header.fragments) {
+                    continue;
+                }
+                Bytes::from(std::mem::take(&mut fragments).concat())
+            };
+            let Some(records) = pack::records_of(&header, body) else {
+                continue;
+            };
+            for (position, record) in (header.first..end).zip(records) {
+                if position < batch.next {
+                    continue;
+                }
+                let record_bytes = pack::record_bytes(&record);
+                let full = batch.records.len() >= self.records_max
+                    || bytes + record_bytes > self.bytes_max;
+                if full && !batch.records.is_empty() {
+                    return Ok(false);
+                }
+                batch.damaged += position - batch.next;
+                batch.next = position + 1;
+                bytes += record_bytes;
+                batch.records.push(Record { position, record });
+            }
         }
-        let body = if header.fragments == 1 {
-            body
-        } else {
-            if header.fragment == 0 {
-                fragments.clear();
-            }
-            if usize::from(header.fragment) != fragments.len() {
-                continue;
-            }
-            fragments.push(body);
-            if fragments.len() < usize::from(header.fragments) {
-                continue;
-            }
-            Bytes::from(std::mem::take(&mut fragments).concat())
-        };
-        let Some(records) = pack::records_of(&header, body) else {
-            continue;
-        };
-        for (position, record) in (header.first..end).zip(records) {
-            if position < batch.next {
-                continue;
-            }
-            let record_bytes = pack::record_bytes(&record);
-            let full = batch.records.len() >= bounds.records_max
-                || bytes + record_bytes > bounds.bytes_max;
-            if full && !batch.records.is_empty() {
-                return Ok(false);
-            }
-            batch.damaged += position - batch.next;
-            batch.next = position + 1;
-            bytes += record_bytes;
-            batch.records.push(Record { position, record });
-        }
+        Ok(batch.next < end)
     }
-    Ok(batch.next < end)
 }
 
 impl Shared {
     /// The sealed generation, from the few that are kept open.
     fn sealed(&self, generation: &Generation, end: Position) -> Result<Arc<SealedGeneration>> {
         let mut readers = self.readers.lock();
-        let known = readers
-            .iter()
-            .position(|open| open.generation.number == generation.number && open.end == end);
+        let known = readers.iter().position(|open| {
+            open.generation.number == generation.number && open.index.end() == end
+        });
         if let Some(at) = known {
             let open = readers.remove(at);
             readers.push(Arc::clone(&open));
             return Ok(open);
         }
         let opened = Arc::new(SealedGeneration::open(self.id, generation, end)?);
-        let missing = opened.missing();
+        let missing = opened.index.missing();
         if missing > 0 {
             self.note_damage(
                 generation,

@@ -27,7 +27,7 @@ use super::committer::Start;
 use super::generation::{Generation, SealedGeneration};
 use super::health::Counters;
 use super::pack::{self, Header, JournalId};
-use super::tail::Tail;
+use super::positions::{Positions, never_written};
 use super::{Progress, Queue, Shared};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -48,7 +48,7 @@ pub(super) fn open(
         .map(|generation| (generation.number, generation))
         .collect();
     let id = journal_id(&dir, &generations)?;
-    let mark = Mark::open(&dir.join("mark"))?;
+    let mut mark = Mark::open(&dir.join("mark"))?;
     let mut clients = Clients::open(state, id)?;
     let floor = mark.value().max(clients.checkpointed()).max(1);
 
@@ -56,19 +56,15 @@ pub(super) fn open(
         Some(newest) => end_of_newest(id, newest, floor)?,
         None => floor,
     };
+    // Where the newest pack is damaged only the mark knows that its positions were
+    // used. The next power cut must not take that.
+    if let Err(error) = mark.raise(end).and_then(|()| mark.sync()) {
+        tracing::warn!(%error, "journal: the mark could not be synced");
+    }
     let number = generations.keys().next_back().map_or(1, |last| last + 1);
     // What holds nothing (its first append was cut off) is in the way of nobody,
     // but it would be listed for ever.
-    let empty: Vec<u64> = generations
-        .values()
-        .filter(|g| {
-            generations
-                .range(g.number + 1..)
-                .next()
-                .is_some_and(|(_, n)| n.first <= g.first)
-        })
-        .map(|g| g.number)
-        .collect();
+    let empty = never_written(&generations);
     for number in empty {
         if let Some(generation) = generations.remove(&number) {
             files::remove_dir(&generation.dir)?;
@@ -79,26 +75,20 @@ pub(super) fn open(
         id,
         id_hex: hex(&id),
         options: options.clone(),
-        database_options: DatabaseOptions {
-            cache_bytes: limits::GENERATION_CACHE_BYTES,
-            sync: options.sync,
-            sync_hook: options.sync_hook.clone(),
-        },
+        database_options: DatabaseOptions::of(options, limits::GENERATION_CACHE_BYTES),
         disk,
         quarantine: Quarantine::open(options)?,
         queue: Mutex::new(Queue::default()),
         arrived: Condvar::new(),
         progress: Mutex::new(Progress {
-            end,
-            tail: Tail::default(),
-            generations,
+            positions: Positions::new(generations, &options.consumers, end, clients.checkpointed()),
             live: None,
-            released: options.consumers.iter().map(|c| (c.clone(), 1)).collect(),
-            checkpointed: clients.checkpointed(),
             damaged: BTreeSet::new(),
             leftovers: Vec::new(),
+            removal_unsynced: false,
         }),
         advanced: Condvar::new(),
+        removing: Mutex::new(()),
         readers: Mutex::new(Vec::new()),
         counters: Mutex::new(Counters::default()),
         dir,
@@ -131,28 +121,43 @@ fn end_of_newest(id: JournalId, newest: &Generation, floor: Position) -> Result<
     let path = newest.dir.join("db");
     let copy = newest.dir.join("db.copy");
     let sealed = SealedGeneration::open(id, newest, Position::MAX)?;
-    let end = sealed.find_end(floor);
-    if end > sealed.proven(floor) {
+    let end = sealed.index.find_end(floor);
+    if end > sealed.index.proven(floor) {
         match files::copy_bytes(&path, &copy).and_then(|()| files::rename(&copy, &path)) {
             Ok(()) => {}
             // A full disk must not keep the backlog from being drained.
             Err(error) if error.is_full() => {
                 let _ = fs::remove_file(&copy);
-                File::open(&path)
-                    .and_then(|file| file.sync_all())
-                    .map_err(|e| StoreError::io("sync", &path, e))?;
+                reread(&path)?;
             }
             Err(error) => return Err(error),
         }
-        return Ok(SealedGeneration::open(id, newest, Position::MAX)?.find_end(floor));
+        return Ok(SealedGeneration::open(id, newest, Position::MAX)?
+            .index
+            .find_end(floor));
     }
     Ok(end)
+}
+
+/// Without space for a copy: syncs the file and drops what memory holds of it, so
+/// that it is read from the disk itself. Pages whose sync failed before count as
+/// clean, and would be taken for what the disk has; a resend of what they hold
+/// would be acknowledged as known, and lost with the power.
+fn reread(path: &Path) -> Result<()> {
+    let synced = File::open(path).and_then(|file| {
+        file.sync_all()?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        Ok(())
+    });
+    synced.map_err(|e| StoreError::io("sync", path, e))
 }
 
 /// Reads what the last checkpoint does not cover; the readers on the way find
 /// and count damage. Returns the records read.
 fn learn(shared: &Shared, clients: &mut Clients, end: Position) -> Result<u64> {
-    let mut next = clients.checkpointed().max(shared.progress.lock().oldest());
+    let mut next = clients
+        .checkpointed()
+        .max(shared.progress.lock().positions.oldest());
     let mut records = 0;
     while next < end {
         let batch = super::read::read(shared, next, 4_096, 4 * 1024 * 1024)?;
@@ -185,7 +190,7 @@ fn journal_id(dir: &Path, generations: &BTreeMap<u64, Generation>) -> Result<Jou
     let mut found = None;
     for generation in generations.values().rev() {
         let db = generation.dir.join("db");
-        if found.is_none() && db.is_file() {
+        if found.is_none() && files::is_file(&db)? {
             crate::raw_scan::scan_file(&db, pack::MAGIC, pack::PACK_BYTES_MAX, &mut |_, bytes| {
                 let (header, _, length) = Header::decode(bytes)?;
                 if header.generation == generation.number {

@@ -11,7 +11,7 @@ use super::pack::record_bytes;
 /// What a record takes beside its bytes.
 const OVERHEAD_BYTES: usize = 256;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Tail {
     records: VecDeque<Record>,
     bytes: usize,
@@ -67,3 +67,6 @@ impl Tail {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

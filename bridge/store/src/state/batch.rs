@@ -36,6 +36,13 @@ impl Batch {
         self
     }
 
+    /// The operations in order: a key, and its value or none if it is deleted.
+    pub fn operations(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.operations
+            .iter()
+            .map(|(key, value)| (&key[..], value.as_deref()))
+    }
+
     /// Lets a batch of more than [`limits::BATCH_KEYS_MAX`] keys be applied in
     /// several steps, in order: a power cut may leave a beginning of it.
     pub fn allow_splitting(&mut self) -> &mut Self {

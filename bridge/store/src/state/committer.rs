@@ -6,7 +6,7 @@
 //! the next batch begins behind our own sync: so no copy that a power cut could
 //! take back is ever the only one.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,6 +44,7 @@ pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>,
                 mark: start.mark,
                 mark_written: Instant::now(),
                 sweep: Sweep::default(),
+                newest: Newest::default(),
                 log: start.log,
             }
             .run();
@@ -58,6 +59,7 @@ struct Committer {
     mark: Mark,
     mark_written: Instant,
     sweep: Sweep,
+    newest: Newest,
     log: LogWriter,
 }
 
@@ -80,8 +82,38 @@ impl Default for Sweep {
     }
 }
 
+/// Which of this life's tombstones are the newest [`limits::TOMBSTONES_MAX`], about:
+/// what was deleted before them is forgotten, however few commits ago.
+#[derive(Debug, Default)]
+pub(super) struct Newest {
+    /// Since the last of `marks`.
+    written: usize,
+    /// The commit at which each [`SWEEP_AFTER_TOMBSTONES`] were full, oldest first.
+    marks: VecDeque<u64>,
+}
+
+impl Newest {
+    /// This commit has written so many.
+    pub(super) fn note(&mut self, tombstones: usize, stamp: u64) {
+        self.written += tombstones;
+        if self.written >= SWEEP_AFTER_TOMBSTONES {
+            self.written = 0;
+            self.marks.push_back(stamp);
+            if self.marks.len() > limits::TOMBSTONES_MAX / SWEEP_AFTER_TOMBSTONES {
+                self.marks.pop_front();
+            }
+        }
+    }
+
+    /// Whether this one is not among them.
+    pub(super) fn forgets(&self, tombstone: u64) -> bool {
+        self.marks.len() == limits::TOMBSTONES_MAX / SWEEP_AFTER_TOMBSTONES
+            && self.marks.front().is_some_and(|oldest| tombstone < *oldest)
+    }
+}
+
 /// Tombstones that make a new round of the sweep worth its reads.
-const SWEEP_AFTER_TOMBSTONES: usize = 4_096;
+pub(super) const SWEEP_AFTER_TOMBSTONES: usize = 4_096;
 
 /// Openings after which a tombstone is forgotten, however few commits they had.
 const TOMBSTONE_LIVES: u64 = 8;
@@ -276,9 +308,11 @@ impl Committer {
             }
         }
         self.sweep_into(&mut writes, &database, stamp)?;
+        let tombstones = writes.tombstones();
         let written_bytes = writes.apply(&database, stamp, self.stamp)?;
         database.sync()?;
         self.shared.disk.wrote(written_bytes as u64);
+        self.newest.note(tombstones, stamp);
         self.stamp = stamp;
         self.shared.health.lock().syncs += 1;
         Ok(())
@@ -308,8 +342,10 @@ impl Committer {
             self.sweep.after = key.to_vec();
         }
         for (key, value) in page {
-            let forgotten = Envelope::decode_for(&key, &value)
-                .is_some_and(|e| e.kind == Kind::Tombstone && is_forgotten(e.stamp, stamp));
+            let forgotten = Envelope::decode_for(&key, &value).is_some_and(|e| {
+                e.kind == Kind::Tombstone
+                    && (is_forgotten(e.stamp, stamp) || self.newest.forgets(e.stamp))
+            });
             if forgotten && !writes.puts.contains_key(&key.to_vec()) {
                 writes.removes.push(key.to_vec());
             }

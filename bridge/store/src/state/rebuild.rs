@@ -34,9 +34,8 @@ type Result<T> = std::result::Result<T, StoreError>;
 pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, Start, OpenReport)> {
     let dir = options.dir.join("state");
     let database_options = DatabaseOptions {
-        cache_bytes: limits::STATE_CACHE_BYTES,
-        sync: options.sync,
-        sync_hook: options.sync_hook.clone(),
+        segment_bytes: options.state_segment_bytes,
+        ..DatabaseOptions::of(options, limits::STATE_CACHE_BYTES)
     };
     files::create_dir(&dir)?;
     files::sweep_leftovers(&dir)?;
@@ -55,6 +54,15 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
         }
         Err(error)
     });
+    // sled takes some of what it could not read for damaged. It had a copy: it gets
+    // another one, and what is damaged is damaged there too.
+    let opened = opened.or_else(|error| {
+        if error.is_io() || !files::is_dir(&dir.join("before"))? {
+            return Err(error);
+        }
+        restore_before(&dir)?;
+        open_checked(&dir, &database_options, &mark)
+    });
     let before = dir.join("before");
     let (database, last_stamp) = match opened {
         Ok(opened) => opened,
@@ -64,7 +72,7 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
             let (salvaged, stamp) =
                 salvage(&dir.join("db"), &dir, &database_options, mark.value())?;
             files::rename(&dir.join("fresh.building"), &dir.join("fresh"))?;
-            let quarantined = if dir.join("db").is_dir() {
+            let quarantined = if files::is_dir(&dir.join("db"))? {
                 quarantine.take_dir(&dir.join("db"), "state")?
             } else {
                 "nothing, it was not there".to_string()
@@ -83,10 +91,9 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
         }
     };
 
-    let file_bytes = (options.receipts_reserve_bytes / limits::LOG_FILE_RESERVE_PART).clamp(
-        *limits::LOG_FILE_BYTES.start(),
-        *limits::LOG_FILE_BYTES.end(),
-    );
+    let file_bytes = (options.receipts_reserve_bytes / limits::LOG_FILE_RESERVE_PART)
+        .min(*limits::LOG_FILE_BYTES.end())
+        .max(options.row_file_bytes_min);
     let log_end = log_end(&database)?;
     let rows_dir = dir.join("rows");
     let mut rows = log::open(&rows_dir, last_stamp, log_end, file_bytes, &quarantine)?;
@@ -122,7 +129,7 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
     database.sync()?;
     // Before the mark: as long as the original can come back, the mark must not
     // speak of the copy.
-    if before.is_dir() {
+    if files::is_dir(&before)? {
         files::remove_dir(&before)?;
     }
     mark.raise(stamp)?;
@@ -168,14 +175,14 @@ fn log_end(database: &Database) -> Result<Option<LogEnd>> {
 /// if a sync failed in the life before.
 fn keep_before(dir: &Path) -> Result<()> {
     let building = dir.join("copy.building");
-    if building.is_dir() {
+    if files::is_dir(&building)? {
         files::remove_dir(&building)?;
     }
     for folder in ["", "blobs"] {
         let to = building.join(folder);
         files::create_dir(&to)?;
         for from in files::list(&dir.join("db").join(folder))? {
-            if let (true, Some(name)) = (from.is_file(), from.file_name()) {
+            if let (true, Some(name)) = (files::is_file(&from)?, from.file_name()) {
                 files::copy_bytes(&from, &to.join(name))?;
             }
         }
@@ -188,10 +195,10 @@ fn keep_before(dir: &Path) -> Result<()> {
 /// Puts the original back: sled did not get through with opening its copy.
 fn restore_before(dir: &Path) -> Result<()> {
     let before = dir.join("before");
-    if !before.is_dir() {
+    if !files::is_dir(&before)? {
         return Ok(());
     }
-    if dir.join("db").is_dir() {
+    if files::is_dir(&dir.join("db"))? {
         files::remove_dir(&dir.join("db"))?;
     }
     files::rename(&before, &dir.join("db"))
@@ -201,9 +208,9 @@ fn restore_before(dir: &Path) -> Result<()> {
 /// not come back shorter than its mark.
 fn open_checked(dir: &Path, options: &DatabaseOptions, mark: &Mark) -> Result<(Database, u64)> {
     let path = dir.join("db");
-    if !path.is_dir() && mark.value() == 0 {
+    if !files::is_dir(&path)? && mark.value() == 0 {
         let building = dir.join("fresh.building");
-        if building.is_dir() {
+        if files::is_dir(&building)? {
             files::remove_dir(&building)?;
         }
         let database = Database::create(&building, options)?;
@@ -216,7 +223,7 @@ fn open_checked(dir: &Path, options: &DatabaseOptions, mark: &Mark) -> Result<(D
         what: what.to_string(),
         path: path.clone(),
     };
-    if !path.is_dir() {
+    if !files::is_dir(&path)? {
         return Err(damaged("the whole database is gone"));
     }
     // Closed in order and not a bit changed since: all of it is on disk, and
@@ -251,10 +258,10 @@ fn open_checked(dir: &Path, options: &DatabaseOptions, mark: &Mark) -> Result<(D
 /// Finishes a replacement that a power cut interrupted.
 fn finish_replacement(dir: &Path, quarantine: &Quarantine) -> Result<()> {
     let fresh = dir.join("fresh");
-    if !fresh.is_dir() {
+    if !files::is_dir(&fresh)? {
         return Ok(());
     }
-    if dir.join("db").is_dir() {
+    if files::is_dir(&dir.join("db"))? {
         quarantine.take_dir(&dir.join("db"), "state")?;
     }
     files::rename(&fresh, &dir.join("db"))
@@ -268,11 +275,11 @@ pub(super) fn move_to_fresh(shared: &Shared, durable_stamp: u64) -> Result<Optio
     let building = dir.join("fresh.building");
     // A try before this one may have got as far as either of these. At every
     // instant one whole database is on disk.
-    if dir.join("fresh").is_dir() && !dir.join("db").is_dir() {
+    if files::is_dir(&dir.join("fresh"))? && !files::is_dir(&dir.join("db"))? {
         files::rename(&dir.join("fresh"), &dir.join("db"))?;
     }
     for left in [&building, &dir.join("fresh")] {
-        if left.is_dir() {
+        if files::is_dir(left)? {
             files::remove_dir(left)?;
         }
     }
@@ -301,7 +308,7 @@ pub(super) fn move_to_fresh(shared: &Shared, durable_stamp: u64) -> Result<Optio
             salvaged,
             quarantined: shared.quarantine.take_dir(&dir.join("db"), "state")?,
         });
-    } else if dir.join("db").is_dir() {
+    } else if files::is_dir(&dir.join("db"))? {
         files::remove_dir(&dir.join("db"))?;
     }
     files::rename(&dir.join("fresh"), &dir.join("db"))?;

@@ -28,7 +28,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Syncs the files of the closed database `db` and seals them in `dir`.
 pub(super) fn put_on(dir: &Path, db: &Path) -> Result<(), StoreError> {
     for path in files::list(db)? {
-        if path.is_file() {
+        if files::is_file(&path)? {
             File::open(&path)
                 .and_then(|file| file.sync_all())
                 .map_err(|e| StoreError::io("sync", &path, e))?;
@@ -47,7 +47,7 @@ pub(super) fn take_off(dir: &Path, db: &Path) -> Result<bool, StoreError> {
     let Ok(seal) = fs::read(&path) else {
         return Ok(false);
     };
-    let fits = db.is_dir() && seal_of(db)?.is_some_and(|now| now[..] == seal[..]);
+    let fits = files::is_dir(db)? && seal_of(db)?.is_some_and(|now| now[..] == seal[..]);
     fs::remove_file(&path).map_err(|e| StoreError::io("remove", &path, e))?;
     files::sync_dir(dir)?;
     Ok(fits)
@@ -58,7 +58,7 @@ fn seal_of(db: &Path) -> Result<Option<[u8; 24]>, StoreError> {
     let (mut bytes, mut crc) = (0_u64, 0_u32);
     let mut chunk = vec![0; CHUNK_BYTES];
     for path in files::list(db)? {
-        if path.is_dir() {
+        if files::is_dir(&path)? {
             if !files::list(&path)?.is_empty() {
                 return Ok(None);
             }

@@ -336,7 +336,24 @@ fn tombstones_are_forgotten_in_time() {
     assert!(is_forgotten(5 << 40, 14 << 40));
 }
 
-use super::committer::is_forgotten;
+#[test]
+fn g8_only_the_newest_tombstones_are_remembered() {
+    let mut newest = Newest::default();
+    let each = SWEEP_AFTER_TOMBSTONES as u64;
+    for stamp in 1..=limits::TOMBSTONES_MAX as u64 {
+        assert!(!newest.forgets(1), "{stamp}");
+        newest.note(1, stamp);
+    }
+    assert!(newest.forgets(each - 1));
+    assert!(!newest.forgets(each));
+    for stamp in 1..=each {
+        newest.note(1, limits::TOMBSTONES_MAX as u64 + stamp);
+    }
+    assert!(newest.forgets(2 * each - 1));
+    assert!(!newest.forgets(2 * each));
+}
+
+use super::committer::{Newest, SWEEP_AFTER_TOMBSTONES, is_forgotten};
 
 #[test]
 fn after_an_orderly_close_nothing_is_copied_and_after_a_kill_it_is() {

@@ -63,7 +63,13 @@ pub(in crate::state) fn open(
         numbers.extend(number_of(&path));
     }
     // All files say the same; damage leaves one that can be read, or the database.
-    let told = numbers.iter().find_map(|n| salt_of(&path_of(dir, *n)));
+    let mut told = None;
+    for number in &numbers {
+        told = salt_of(&path_of(dir, *number))?;
+        if told.is_some() {
+            break;
+        }
+    }
     let salt = match told.or(end.map(|end| end.salt)) {
         Some(salt) => salt,
         None => new_salt()?,
@@ -83,8 +89,9 @@ pub(in crate::state) fn open(
     };
     let mut last = None;
     for number in &numbers {
-        let length = scan.file(dir, *number, &numbers)?;
-        last = Some((*number, length));
+        if let Some(length) = scan.file(dir, *number, &numbers)? {
+            last = Some((*number, length));
+        }
     }
     if let Some(end) = end {
         scan.reaches(end.file, end.length);
@@ -175,8 +182,10 @@ struct Reading {
 }
 
 impl Scan {
-    /// Takes in one file; how far the commits go that the database knows of.
-    fn file(&mut self, dir: &Path, number: u32, numbers: &[u32]) -> Result<u64> {
+    /// Takes in one file; how far the commits go that the database knows of. None
+    /// where there is none: no sync has covered such a file, nor its name, so that a
+    /// later one must not say that it was there.
+    fn file(&mut self, dir: &Path, number: u32, numbers: &[u32]) -> Result<Option<u64>> {
         let path = path_of(dir, number);
         let file = File::open(&path).map_err(|e| StoreError::io("open", &path, e))?;
         let file = LogFile {
@@ -187,6 +196,7 @@ impl Scan {
         self.inner.files.insert(number, file);
         let mut reading: Option<Reading> = None;
         let (mut upto, mut known_upto, mut torn) = (0, 0, false);
+        let mut is_known = false;
         raw_scan::scan_file(&path, MAGIC, ENTRY_BYTES_MAX, &mut |offset, bytes| {
             let entry = Entry::decode(bytes, self.salt)?;
             let length = entry.bytes();
@@ -220,6 +230,7 @@ impl Scan {
                 } else {
                     upto = end;
                     known_upto = if known { end } else { known_upto };
+                    is_known |= known;
                 }
                 return Some(length);
             }
@@ -253,11 +264,13 @@ impl Scan {
         if upto > known_upto {
             self.redone_in.push((number, known_upto));
         }
-        let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
+        let bytes = fs::metadata(&path)
+            .map_err(|e| StoreError::io("look at", &path, e))?
+            .len();
         if let Some(file) = self.inner.files.get_mut(&number) {
             file.bytes = bytes;
         }
-        Ok(known_upto)
+        Ok(is_known.then_some(known_upto))
     }
 
     /// A commit ends, with so many entries as it says itself, if that can be
@@ -328,14 +341,16 @@ impl Scan {
 }
 
 /// The salt, as the begin of a file says it.
-fn salt_of(path: &Path) -> Option<u32> {
+fn salt_of(path: &Path) -> Result<Option<u32>> {
     let mut bytes = Vec::new();
     File::open(path)
-        .ok()?
-        .take(BEGIN_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    let entry = Entry::decode(&bytes, 0)?;
+        .and_then(|file| file.take(BEGIN_BYTES_MAX).read_to_end(&mut bytes))
+        .map_err(|e| StoreError::io("read", path, e))?;
+    Ok(salt_in(&bytes))
+}
+
+fn salt_in(bytes: &[u8]) -> Option<u32> {
+    let entry = Entry::decode(bytes, 0)?;
     let salt = entry.value.get(24..28)?.try_into().ok()?;
     (entry.kind == Kind::Begin).then(|| u32::from_be_bytes(salt))
 }
