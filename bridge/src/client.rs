@@ -58,6 +58,10 @@ fn connection_over(
         )
         .set("socket.connection.setup.timeout.ms", "5000")
         .set("socket.timeout.ms", "20000")
+        // A broker that hangs for seconds, again and again, is lost for good to a
+        // rebootstrap that never ends (librdkafka 2.12.1). Ours is a new client, made
+        // after [`limits::UNANSWERED`].
+        .set("metadata.recovery.strategy", "none")
         .set(
             "topic.metadata.propagation.max.ms",
             limits::TOPIC_PROPAGATION.as_millis().to_string(),

@@ -31,13 +31,26 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use risiti_store::{Identity, Record};
 
 use crate::limits;
 use crate::properties::{Properties, Property};
 use crate::receipts::Delivered;
 use crate::route::Compiled;
+
+/// The value of a message's header of this name; the first one's if there are several.
+#[must_use]
+pub fn value<'a, M: Message>(message: &'a M, name: &str) -> Option<&'a [u8]> {
+    let headers = message.headers()?;
+    headers.iter().find(|header| header.key == name)?.value
+}
+
+/// The same as text; none if it is not UTF-8.
+#[must_use]
+pub fn text<'a, M: Message>(message: &'a M, name: &str) -> Option<&'a str> {
+    std::str::from_utf8(value(message, name)?).ok()
+}
 
 /// 9999-12-31T23:59:59.999Z, the last instant that RFC 3339 can name.
 const RFC_3339_MS_MAX: u64 = 253_402_300_799_999;
@@ -167,7 +180,7 @@ mod tests {
 
     use crate::route::Routes;
 
-    fn record(identity: Identity, properties: &'static [u8]) -> Record {
+    fn record(identity: Identity, properties: &[u8]) -> Record {
         Record {
             position: 42,
             record: NewRecord {
@@ -175,7 +188,7 @@ mod tests {
                 client_id: Bytes::from_static(b"client-7"),
                 topic: Bytes::from_static(b"t/17/records"),
                 identity,
-                properties: Bytes::from_static(properties),
+                properties: Bytes::copy_from_slice(properties),
                 payload: Bytes::from_static(b"x"),
             },
         }
@@ -266,5 +279,55 @@ mod tests {
     fn any_time_can_be_written() {
         assert_eq!(rfc_3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc_3339(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_header_is_found_by_its_name_and_is_text_if_it_says_so() {
+        let headers = [("a", &b"1"[..]), ("b", b"\xff"), ("a", b"2")];
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |all, (key, value)| {
+                all.insert(Header {
+                    key,
+                    value: Some(*value),
+                })
+            });
+        let message = rdkafka::message::OwnedMessage::new(
+            None,
+            None,
+            "topic".into(),
+            rdkafka::Timestamp::NotAvailable,
+            0,
+            0,
+            Some(headers),
+        );
+        assert_eq!(super::value(&message, "a"), Some(&b"1"[..]), "the first");
+        assert_eq!(super::value(&message, "b"), Some(&b"\xff"[..]));
+        assert_eq!(super::value(&message, "c"), None);
+        assert_eq!(text(&message, "a"), Some("1"));
+        assert_eq!(text(&message, "b"), None);
+    }
+
+    #[test]
+    fn g8_a_header_that_is_too_long_is_left_out_and_one_that_just_fits_is_not() {
+        for (bytes, kept) in [
+            (limits::HEADER_BYTES_MAX - 1, true),
+            (limits::HEADER_BYTES_MAX, true),
+            (limits::HEADER_BYTES_MAX + 1, false),
+        ] {
+            let mut list = vec![0x03];
+            list.extend((bytes as u16).to_be_bytes());
+            list.extend(vec![b'x'; bytes]);
+            let all = headers(&record(SEQUENCE, &list), Format::Raw);
+            assert_eq!(value(&all, "content-type").is_some(), kept, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn g8_so_many_user_properties_become_headers_and_no_more() {
+        let list = b"\x26\0\x01a\0\x011".repeat(limits::USER_PROPERTIES_MAX + 2);
+        let all = headers(&record(SEQUENCE, &list), Format::Raw);
+        let user = all.iter().filter(|(name, _)| name == "mqtt-user-a");
+        assert_eq!(user.count(), limits::USER_PROPERTIES_MAX);
     }
 }

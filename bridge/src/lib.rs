@@ -22,10 +22,11 @@ pub mod receipts;
 pub mod remedy;
 pub mod route;
 pub mod settlement;
+mod silence;
 pub mod topics;
 pub mod trace;
 mod transactional;
-mod whole_log;
+pub mod whole_log;
 mod worker;
 
 pub use dead_letters::{DeadLetter, DeadLetterStore, DeadLetters, Reason};

@@ -39,6 +39,16 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// again whether it shall stop.
 pub const CALL: Duration = Duration::from_millis(500);
 
+/// How long a cluster may leave a client without an answer before it gets a new
+/// client. Brokers that only went away are back to the old one as soon as to a new
+/// one; but one that hung can be lost to librdkafka (2.12.1) for good, without an
+/// error, and a cluster may have moved to other addresses.
+pub const UNANSWERED: Duration = Duration::from_secs(20);
+
+/// How long a cluster may have nothing new before a consumer that is given no errors
+/// asks whether it is there.
+pub const SILENCE: Duration = Duration::from_secs(10);
+
 /// How much longer than the time it was given a stop may take: the last call to
 /// Kafka may just have begun, and the clients are closed after it.
 pub const LAST_CALL: Duration = Duration::from_secs(3);
@@ -173,6 +183,15 @@ pub const EVENTS_MAX: usize = 1_024;
 /// Rows that one delivery event of another gateway ends at most: a record whose
 /// receipt was asked for again may have some.
 pub const ROWS_PER_DELIVERY: usize = 3;
+
+/// Deliveries by other gateways that are remembered because their receipts are not on
+/// disk here yet: what a second of a busy site brings, some 100 bytes each.
+pub const EARLY_DELIVERIES_MAX: usize = 4_096;
+
+/// How long, milliseconds: a receipt lags behind its delivery by the time that one
+/// partition is read later than another, and a commit. A terminal that asks again
+/// much later is answered.
+pub const EARLY_DELIVERY_MS: u64 = 10 * 60 * 1_000;
 
 /// Commits of receipts between two syncs: enough to be busy while one is under
 /// way, and bounds what is in memory to some 2,000 receipts.

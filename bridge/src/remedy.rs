@@ -20,14 +20,75 @@ pub enum Remedy {
     Again,
 }
 
+impl Remedy {
+    /// What the three marks that librdkafka puts on an error ask for.
+    #[must_use]
+    pub fn of(is_fatal: bool, requires_abort: bool, is_retriable: bool) -> Self {
+        if is_fatal {
+            Self::Anew
+        } else if requires_abort {
+            // Before retriable: both can be true.
+            Self::Abort
+        } else if is_retriable {
+            Self::Again
+        } else {
+            Self::Anew
+        }
+    }
+}
+
+/// A call that failed, in the words that decide what follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What it asks for.
+    pub remedy: Remedy,
+    /// The code, if it has one; of a finished producer the one that finished it.
+    pub code: Option<RDKafkaErrorCode>,
+    /// For people.
+    pub text: String,
+}
+
+impl Failure {
+    /// From its parts.
+    #[must_use]
+    pub fn new(remedy: Remedy, code: Option<RDKafkaErrorCode>, text: &str) -> Self {
+        Self {
+            remedy,
+            code,
+            text: text.into(),
+        }
+    }
+
+    /// An error, with what the client says of itself if it is finished.
+    #[must_use]
+    pub fn of(error: &KafkaError, fatal: Option<(RDKafkaErrorCode, String)>) -> Self {
+        let remedy = remedy(error);
+        match fatal {
+            Some((code, reason)) => Self {
+                remedy,
+                code: Some(code),
+                text: format!("{error}: {reason}"),
+            },
+            None => Self::new(remedy, error.rdkafka_error_code(), &error.to_string()),
+        }
+    }
+
+    /// Whether it says that another producer has taken over.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.code.is_some_and(is_fenced)
+    }
+}
+
 /// Maps an error to its remedy.
 #[must_use]
 pub fn remedy(error: &KafkaError) -> Remedy {
     match error {
-        KafkaError::Transaction(error) if error.is_fatal() => Remedy::Anew,
-        // Before retriable: both can be true.
-        KafkaError::Transaction(error) if error.txn_requires_abort() => Remedy::Abort,
-        KafkaError::Transaction(error) if error.is_retriable() => Remedy::Again,
+        KafkaError::Transaction(error) => Remedy::of(
+            error.is_fatal(),
+            error.txn_requires_abort(),
+            error.is_retriable(),
+        ),
         KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => Remedy::Again,
         _ => Remedy::Anew,
     }

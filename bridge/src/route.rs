@@ -206,4 +206,30 @@ mod tests {
         assert_eq!(name("x").as_deref(), Some("all"));
         assert_eq!(name("$SYS/x"), None);
     }
+
+    #[test]
+    fn the_terminal_is_the_level_that_the_template_says() {
+        let terminals = Terminals {
+            records: "a/b/{id}/records".into(),
+            ..Terminals::default()
+        };
+        let routes = Routes::new(&[route("#", Key::Terminal)], &terminals);
+        assert_eq!(routes.terminal_level(), 2);
+        let found = routes.find("a/b/t1/records").unwrap();
+        assert_eq!(found.terminal("a/b/t1/records"), Some("t1"));
+    }
+
+    #[test]
+    fn the_topics_of_a_cluster_are_named_once_each() {
+        let to = |topic: &str, cluster: &str| Route {
+            topic: topic.into(),
+            cluster: cluster.into(),
+            ..route("#", Key::Topic)
+        };
+        let routes = [to("b", "x"), to("a", "x"), to("c", "y"), to("b", "x")];
+        let routes = Routes::new(&routes, &Terminals::default());
+        assert_eq!(routes.topics("x"), ["a", "b"]);
+        assert_eq!(routes.topics("y"), ["c"]);
+        assert!(routes.topics("z").is_empty());
+    }
 }

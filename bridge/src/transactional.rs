@@ -1,8 +1,8 @@
 //! What both transactional producers do alike: take reports, commit, abort.
 //!
-//! Promises: a call that librdkafka wants again is made again, until the time given
-//! for a stop is over. Never: an end of the producer decided here; its session
-//! knows what an error means to it.
+//! Promises: a call that librdkafka wants again is made again for a second, unless the
+//! time given for a stop is over. Never: an end of the producer decided here; its
+//! session knows what an error means to it.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::worker::Control;
 #[derive(Debug)]
 pub(crate) struct Overdue;
 
-/// The final answer to a call: an error asks for more than the same call again.
+/// The answer to a call.
 pub(crate) type Answer = Result<KafkaResult<()>, Overdue>;
 
 /// What takes a producer's delivery reports.
@@ -46,7 +46,7 @@ pub(crate) fn pass_offsets<C: Reports, S>(
     repeat(control, call, || producer.poll(Duration::ZERO))
 }
 
-/// Aborts, for as long as it takes.
+/// Aborts.
 pub(crate) fn abort<C: Reports, S>(producer: &BaseProducer<C>, control: &Control<S>) -> Answer {
     // librdkafka waits for the reports of purged messages to be taken, so they are
     // taken before it is asked and between its attempts.
@@ -59,15 +59,18 @@ pub(crate) fn abort<C: Reports, S>(producer: &BaseProducer<C>, control: &Control
     repeat(control, call, || await_events(producer, begun))
 }
 
-/// Makes a call until its answer is final.
+/// Makes a call until its answer is final, or for long enough that its session has to
+/// look how long the cluster has not answered.
 fn repeat<S>(
     control: &Control<S>,
     call: impl Fn() -> KafkaResult<()>,
     between: impl Fn(),
 ) -> Answer {
+    let begun = Instant::now();
     loop {
         match call() {
-            Err(error) if remedy(&error) == Remedy::Again => {}
+            Err(error) if remedy(&error) == Remedy::Again && begun.elapsed() < limits::CALL * 2 => {
+            }
             answer => return Ok(answer),
         }
         if control.overdue() {

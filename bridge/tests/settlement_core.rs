@@ -246,6 +246,39 @@ fn a_number_below_the_window_is_never_settled_also_after_a_takeover() {
 }
 
 #[test]
+fn g2_a_number_that_comes_late_is_settled_once_though_it_is_forgotten_at_once() {
+    let settings = Settings {
+        window: 3,
+        ..Settings::default()
+    };
+    // The one settled last is the newest, the oldest, a reversal.
+    let stories = [
+        [payment(10, 1), payment(12, 1), payment(14, 1)],
+        [payment(14, 1), reversal(16, 14), payment(10, 1)],
+        [payment(10, 1), payment(12, 1), reversal(14, 12)],
+    ];
+    for story in stories {
+        let mut bench = Bench::new(settings.clone(), reversals());
+        for value in &story {
+            assert_eq!(status(&bench.settle("t", value)), Some(0));
+        }
+        // Three later ones are settled, and nothing says that these were.
+        for late in [5, 6] {
+            let value = payment(late, 100);
+            assert_eq!(status(&bench.settle("t", &value)), Some(0));
+            // Another instance reads the changelog, compacted up to anywhere.
+            for compact_until in 0..=bench.changelog.len() {
+                bench.take_over(compact_until);
+            }
+            let again = bench.settle("t", &resend(&value));
+            assert_eq!(again.verdict, Verdict::TooOld, "{late}");
+        }
+        let first = bench.settle("t", &resend(&story[0]));
+        assert_eq!(first.verdict, Verdict::Again);
+    }
+}
+
+#[test]
 fn a_wider_window_does_not_open_what_a_narrower_one_closed() {
     let settings = Settings {
         window: 2,

@@ -14,6 +14,7 @@
 //! dead letter, or memory that grows with the backlog.
 
 pub mod core;
+pub mod machine;
 mod pace;
 mod producer;
 mod session;

@@ -119,4 +119,26 @@ mod tests {
         }
         assert_eq!(pace.bytes_max(), limits::PACE_BYTES_MIN);
     }
+
+    #[test]
+    fn a_batch_within_its_time_shrinks_nothing_and_grows_only_what_has_room() {
+        let target = TIMEOUT / limits::PACE_TIMEOUT_PART;
+        let first = limits::PACE_BYTES_FIRST;
+        for (bytes, took, expected) in [
+            (first, target / 2, 2 * first),
+            (first / 2, target / 2, 2 * first),
+            (first / 2 - 1, target / 2, first),
+            (first, target / 2 + Duration::from_millis(1), first),
+            (first, target * 3 / 4, first),
+            (first / 2, target, first),
+            (first, target * 2, first / 2),
+        ] {
+            let mut pace = Pace::new(CEILING, TIMEOUT);
+            pace.committed(bytes, took);
+            assert_eq!(pace.bytes_max(), expected, "{bytes} in {took:?}");
+        }
+        let mut pace = Pace::new(CEILING, TIMEOUT);
+        pace.failed();
+        assert_eq!(pace.bytes_max(), first / 2);
+    }
 }

@@ -1,8 +1,7 @@
-//! One batch: begin, hand over, await every delivery, commit.
+//! One batch over rdkafka: each of the machine's calls.
 //!
-//! Promises: the position is handed over in the same transaction as its records;
-//! every delivery report is in before the commit (librdkafka's own commit would
-//! poll in steps of 100 ms). Never: a commit of a batch of which a record failed.
+//! Promises: one delivery report for each message, before the commit (librdkafka's
+//! own commit would poll in steps of 100 ms). Never: a decision about a failure.
 
 use std::time::Instant;
 
@@ -11,173 +10,78 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 use risiti_config::Mode;
 use risiti_store::Position;
 
-use super::FaultPoint;
-use super::core::{Delivery, Outgoing, Verdict, refusal, verdict};
-use super::session::{End, Session, unix_ms};
+use super::core::{Delivery, Outgoing, refusal};
+use super::machine::{Action, Event, Machine};
+use super::session::{End, Link, unix_ms};
+use super::{Control, FaultPoint, ForwarderSetup};
 use crate::metrics::ForwarderMetrics;
-use crate::remedy::{Remedy, remedy};
+use crate::position;
+use crate::remedy::Failure;
 use crate::trace::{Step, payment};
 use crate::transactional::{self, await_events};
-use crate::{limits, position};
 
-/// What became of a batch.
-#[derive(Debug)]
-pub(super) enum Sent {
-    /// It and its position stand in Kafka.
-    Committed,
-    /// It does not; send it again.
-    Again,
-    /// It does not; some of it was refused, send less to find out what.
-    Divide,
-    /// It does not; these were refused for good.
-    Refused(Vec<(usize, RDKafkaErrorCode)>),
-}
-
-/// How a record was taken.
+/// How a message was taken.
 enum Handed {
     Over,
     Refused(RDKafkaErrorCode),
     /// The transaction can't go on.
     Broken,
+    /// The producer is finished.
+    Finished(Failure),
 }
 
-impl Session<'_> {
-    /// Sends a batch with the position behind it, by the cluster's mode.
-    pub(super) fn send(&mut self, sends: &[Outgoing], next: Position) -> Result<Sent, End> {
-        match self.setup.cluster.mode {
-            Mode::ExactlyOnce if self.setup.options.position_outside_transaction => {
-                match self.transaction(sends, None)? {
-                    Sent::Committed => self.transaction(&[], Some(next)),
-                    other => Ok(other),
-                }
-            }
-            Mode::ExactlyOnce => self.transaction(sends, Some(next)),
-            Mode::Idempotent => self.idempotent(sends, next),
-        }
-    }
-
-    fn transaction(&mut self, sends: &[Outgoing], next: Option<Position>) -> Result<Sent, End> {
-        if let Err(error) = self.producer.begin_transaction() {
-            return match remedy(&error) {
-                Remedy::Abort => self.abort().map(|()| Sent::Again),
-                Remedy::Again => Ok(Sent::Again),
-                Remedy::Anew => Err(self.finished(&error)),
-            };
-        }
-        let whole = self.hand_over_all(sends, next)?;
-        if whole {
-            self.await_deliveries()?;
-        }
-        self.fault(FaultPoint::AfterSend)?;
-        // The last place is the position's.
-        let deliveries = self.context.deliveries();
-        let judged = verdict(&deliveries[..sends.len()]);
-        let position_failed = next.is_some() && deliveries.last() != Some(&Delivery::Delivered);
-        if judged == Verdict::Clean && !position_failed && whole {
-            match transactional::commit(&self.producer, self.control)? {
-                Ok(()) => {
-                    self.fault(FaultPoint::AfterCommit)?;
-                    self.count(sends);
-                    return Ok(Sent::Committed);
-                }
-                Err(error) if remedy(&error) == Remedy::Anew => return Err(self.finished(&error)),
-                Err(error) => {
-                    self.abort()?;
-                    return self.unclear(&error, sends);
-                }
-            }
-        }
-        self.abort()?;
-        match judged {
-            Verdict::Refused(refused) => Ok(Sent::Refused(refused)),
-            Verdict::Divide(_) if sends.len() > 1 => Ok(Sent::Divide),
-            Verdict::Divide(code) => Ok(Sent::Refused(vec![(0, code)])),
-            Verdict::Clean | Verdict::Again(_) => {
-                self.note_failure(&deliveries);
-                Ok(Sent::Again)
-            }
-        }
-    }
-
-    /// The transaction itself was refused, and no delivery says which record was
-    /// the reason: find out by sending less, and clear the position's name first.
-    fn unclear(&mut self, error: &KafkaError, sends: &[Outgoing]) -> Result<Sent, End> {
-        self.setup.metrics.set_last_error(Some(error.to_string()));
-        let code = error.rdkafka_error_code();
-        let Some(code) = code.filter(|code| refusal(*code).is_some()) else {
-            return Ok(Sent::Again);
+impl Link {
+    /// Does one of the calls that make a batch.
+    pub(super) fn transact(
+        &mut self,
+        action: &Action,
+        machine: &Machine,
+        setup: &ForwarderSetup,
+        control: &Control,
+    ) -> Result<Event, End> {
+        let done = |link: &Self, answer: Result<(), KafkaError>| {
+            Event::Done(answer.map_err(|error| link.failure(&error)))
         };
-        match sends.len() {
-            0 => {
-                self.alarm(format!(
-                    "Kafka refuses the position: {error}; grant writing to {}",
-                    self.setup.cluster.positions_topic
-                ));
-                Ok(Sent::Again)
+        Ok(match action {
+            Action::HandOver { records, position } => {
+                self.awaited = None;
+                let sends = if *records { machine.sends() } else { &[] };
+                Event::HandedOver(self.hand_over_all(sends, *position, setup, control)?)
             }
-            1 => match self.transaction(&[], Some(self.position_now()))? {
-                Sent::Committed => Ok(Sent::Refused(vec![(0, code)])),
-                _ => Ok(Sent::Again),
-            },
-            _ => Ok(Sent::Divide),
-        }
-    }
-
-    /// Without transactions: the records, and when all are acknowledged the
-    /// position. A crash in between repeats the batch.
-    fn idempotent(&mut self, sends: &[Outgoing], next: Position) -> Result<Sent, End> {
-        let whole = self.hand_over_all(sends, None)?;
-        self.await_deliveries()?;
-        self.fault(FaultPoint::AfterSend)?;
-        let deliveries = self.context.deliveries();
-        let judged = verdict(&deliveries[..sends.len()]);
-        if judged != Verdict::Clean || !whole {
-            // Nothing can be taken back here: what is delivered is settled.
-            let mut count = 0;
-            for (send, delivery) in sends.iter().zip(&deliveries) {
-                if *delivery == Delivery::Delivered {
-                    self.settled.insert(send.record.position);
-                    count += 1;
+            Action::Await => Event::Progress(self.wait(setup, control)?),
+            Action::Collect => {
+                let deliveries = self.context.deliveries();
+                self.fault_after_reports(&deliveries, setup)?;
+                Event::Deliveries(deliveries)
+            }
+            Action::Commit => {
+                let answer = transactional::commit(&self.producer, control)?;
+                if answer.is_ok() {
+                    fault(setup, FaultPoint::AfterCommit)?;
                 }
+                done(self, answer)
             }
-            ForwarderMetrics::add(&self.setup.metrics.forwarded, count);
-            return Ok(match judged {
-                Verdict::Refused(refused) => Sent::Refused(refused),
-                Verdict::Divide(_) if sends.len() > 1 => Sent::Divide,
-                Verdict::Divide(code) => Sent::Refused(vec![(0, code)]),
-                Verdict::Clean | Verdict::Again(_) => {
-                    self.note_failure(&deliveries);
-                    Sent::Again
-                }
-            });
-        }
-        loop {
-            self.hand_over_all(&[], Some(next))?;
-            self.await_deliveries()?;
-            let deliveries = self.context.deliveries();
-            if deliveries.last() == Some(&Delivery::Delivered) {
-                break;
-            }
-            self.note_failure(&deliveries);
-            self.alarm(format!(
-                "the position can't be saved in {}; see the last error",
-                self.setup.cluster.positions_topic
-            ));
-            self.pause_or_stop()?;
-        }
-        self.fault(FaultPoint::AfterCommit)?;
-        self.count(sends);
-        Ok(Sent::Committed)
+            Action::Abort => done(self, transactional::abort(&self.producer, control)?),
+            // The only one left.
+            _ => done(self, self.producer.begin_transaction()),
+        })
     }
 
     /// Hands over the records and the position. `false` if the transaction broke
     /// on the way.
-    fn hand_over_all(&mut self, sends: &[Outgoing], next: Option<Position>) -> Result<bool, End> {
+    fn hand_over_all(
+        &mut self,
+        sends: &[Outgoing],
+        next: Option<Position>,
+        setup: &ForwarderSetup,
+        control: &Control,
+    ) -> Result<Result<bool, Failure>, End> {
+        self.position_only = sends.is_empty() && next.is_some();
         self.context
             .begin(sends.len() + usize::from(next.is_some()));
         for (place, send) in sends.iter().enumerate() {
             if place == sends.len() / 2 {
-                self.fault(FaultPoint::InsideBatch)?;
+                fault(setup, FaultPoint::InsideBatch)?;
             }
             let new = &send.record.record;
             let record = BaseRecord::with_opaque_to(&send.route.route.topic, place)
@@ -185,31 +89,35 @@ impl Session<'_> {
                 .payload(&new.payload[..])
                 .timestamp(i64::try_from(new.received_ms).unwrap_or(i64::MAX))
                 .headers(self.provenance.headers(&send.record, &send.route));
-            match self.hand_over(record)? {
+            match self.hand_over(record, control)? {
                 Handed::Over => self.context.handed_over(),
                 Handed::Refused(code) => self.context.refused(place, code),
-                Handed::Broken => return Ok(false),
+                Handed::Broken => return Ok(Ok(false)),
+                Handed::Finished(failure) => return Ok(Err(failure)),
             }
         }
         if let Some(next) = next {
             let value = position::encode(next);
-            let topic = self.setup.cluster.positions_topic.clone();
-            let key = self.position_key.clone();
-            let record = BaseRecord::with_opaque_to(&topic, sends.len())
+            let record = BaseRecord::with_opaque_to(&setup.cluster.positions_topic, sends.len())
                 .partition(position::PARTITION)
-                .key(key.as_bytes())
+                .key(self.position_key.as_bytes())
                 .payload(value.as_bytes());
-            match self.hand_over(record)? {
+            match self.hand_over(record, control)? {
                 Handed::Over => self.context.handed_over(),
                 Handed::Refused(code) => self.context.refused(sends.len(), code),
-                Handed::Broken => return Ok(false),
+                Handed::Broken => return Ok(Ok(false)),
+                Handed::Finished(failure) => return Ok(Err(failure)),
             }
         }
-        Ok(true)
+        Ok(Ok(true))
     }
 
     /// Hands one message over, waiting for room in librdkafka's queue.
-    fn hand_over(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> Result<Handed, End> {
+    fn hand_over(
+        &self,
+        mut record: BaseRecord<'_, [u8], [u8], usize>,
+        control: &Control,
+    ) -> Result<Handed, End> {
         let begun = Instant::now();
         loop {
             let Err((error, back)) = self.producer.send(record) else {
@@ -221,13 +129,13 @@ impl Session<'_> {
                 .unwrap_or(RDKafkaErrorCode::Unknown);
             if code == RDKafkaErrorCode::QueueFull {
                 await_events(&self.producer, begun);
-                if self.control.overdue() {
+                if control.overdue() {
                     return Err(End::Stopped);
                 }
                 continue;
             }
             if self.producer.client().fatal_error().is_some() {
-                return Err(self.finished(&error));
+                return Ok(Handed::Finished(self.failure(&error)));
             }
             if refusal(code).is_some() {
                 return Ok(Handed::Refused(code));
@@ -237,66 +145,48 @@ impl Session<'_> {
         }
     }
 
-    /// Polls until every delivery is known; after a failure only for as long as
-    /// the others need to tell what was refused.
-    fn await_deliveries(&mut self) -> Result<(), End> {
-        let begun = Instant::now();
-        let mut failed_at = None;
-        loop {
-            let (pending, failed) = self.context.progress();
-            if pending == 0 {
-                return Ok(());
-            }
-            // In `idempotent` mode a later batch must not meet reports of this one.
-            if failed && self.setup.cluster.mode == Mode::ExactlyOnce {
-                let since = *failed_at.get_or_insert_with(Instant::now);
-                if since.elapsed() > limits::EVIDENCE {
-                    return Ok(());
-                }
-            }
-            await_events(&self.producer, begun);
-            if let Some((code, _)) = self.producer.client().fatal_error() {
-                return Err(self.finished(&KafkaError::Global(code)));
-            }
-            if self.control.overdue() {
-                if self.setup.cluster.mode == Mode::ExactlyOnce {
-                    self.abort()?;
-                }
-                return Err(End::Stopped);
-            }
+    /// Waits a little for delivery reports, if there are any to come.
+    fn wait(
+        &mut self,
+        setup: &ForwarderSetup,
+        control: &Control,
+    ) -> Result<Result<(usize, bool), Failure>, End> {
+        if self.context.progress().0 == 0 {
+            return Ok(Ok(self.context.progress()));
         }
-    }
-
-    fn abort(&self) -> Result<(), End> {
-        transactional::abort(&self.producer, self.control)?.map_err(|error| self.finished(&error))
-    }
-
-    fn pause_or_stop(&mut self) -> Result<(), End> {
-        self.control.pause(self.retry.pause());
-        if self.control.stopping() {
+        let begun = *self.awaited.get_or_insert_with(Instant::now);
+        await_events(&self.producer, begun);
+        if let Some((code, _)) = self.producer.client().fatal_error() {
+            return Ok(Err(self.failure(&KafkaError::Global(code))));
+        }
+        if control.overdue() && self.context.progress().0 > 0 {
+            if setup.cluster.mode == Mode::ExactlyOnce {
+                let _ = transactional::abort(&self.producer, control)?;
+            }
             return Err(End::Stopped);
         }
-        Ok(())
+        Ok(Ok(self.context.progress()))
     }
 
-    fn count(&self, sends: &[Outgoing]) {
+    /// Counts the records of a batch that stand in Kafka.
+    pub(super) fn count(&self, sends: &[Outgoing], setup: &ForwarderSetup) {
         let bytes: usize = sends
             .iter()
             .map(|send| send.record.record.payload.len())
             .sum();
-        ForwarderMetrics::add(&self.setup.metrics.forwarded, sends.len() as u64);
-        ForwarderMetrics::add(&self.setup.metrics.forwarded_bytes, bytes as u64);
-        self.note_forwarded(sends);
+        ForwarderMetrics::add(&setup.metrics.forwarded, sends.len() as u64);
+        ForwarderMetrics::add(&setup.metrics.forwarded_bytes, bytes as u64);
+        self.note_forwarded(sends, setup);
     }
 
     /// Notes where each terminal's record stands now.
-    fn note_forwarded(&self, sends: &[Outgoing]) {
-        if !self.setup.trace.is_enabled() {
+    fn note_forwarded(&self, sends: &[Outgoing], setup: &ForwarderSetup) {
+        if !setup.trace.is_enabled() {
             return;
         }
         let now_ms = unix_ms();
         self.context.with_places(|places| {
-            let mut notes = self.setup.trace.notes();
+            let mut notes = setup.trace.notes();
             for (send, (partition, offset)) in sends.iter().zip(places) {
                 let Some((terminal, sequence, _)) = payment(&send.record.record) else {
                     continue;
@@ -311,23 +201,49 @@ impl Session<'_> {
         });
     }
 
-    fn note_failure(&self, deliveries: &[Delivery]) {
-        let code = deliveries.iter().find_map(|delivery| match delivery {
-            Delivery::Failed(code) | Delivery::Local(code) => Some(*code),
-            Delivery::Pending | Delivery::Delivered => None,
+    /// Says so, once for each producer, when a record goes to a topic that takes it
+    /// for too old.
+    pub(super) fn warn_of_aged(&mut self, sends: &[Outgoing], cluster: &str) {
+        if self.aging.is_empty() {
+            return;
+        }
+        let now_ms = unix_ms();
+        let aged = sends.iter().find_map(|send| {
+            let topic = &send.route.route.topic;
+            let aging = self.aging.iter().find(|aging| aging.topic == *topic)?;
+            let age_ms = now_ms.saturating_sub(send.record.record.received_ms);
+            (age_ms > aging.age_ms).then(|| (send.record.position, aging.clone()))
         });
-        if let Some(code) = code {
-            self.setup
-                .metrics
-                .set_last_error(Some(format!("a delivery failed: {code}")));
+        if let Some((position, aging)) = aged {
+            tracing::error!(
+                cluster,
+                position,
+                "the record at this position has waited too long: {aging}"
+            );
+            self.aging.retain(|known| known.topic != aging.topic);
         }
     }
 
-    /// Asks the test whether to end here.
-    fn fault(&self, point: FaultPoint) -> Result<(), End> {
-        match &self.setup.options.fault {
-            Some(fault) if fault(point) => Err(End::Killed),
-            _ => Ok(()),
+    /// Without transactions the position's own message is the commit.
+    fn fault_after_reports(
+        &self,
+        deliveries: &[Delivery],
+        setup: &ForwarderSetup,
+    ) -> Result<(), End> {
+        if setup.cluster.mode == Mode::ExactlyOnce || !self.position_only {
+            return fault(setup, FaultPoint::AfterSend);
         }
+        if deliveries.last() == Some(&Delivery::Delivered) {
+            return fault(setup, FaultPoint::AfterCommit);
+        }
+        Ok(())
+    }
+}
+
+/// Asks the test whether to end here.
+fn fault(setup: &ForwarderSetup, point: FaultPoint) -> Result<(), End> {
+    match &setup.options.fault {
+        Some(fault) if fault(point) => Err(End::Killed),
+        _ => Ok(()),
     }
 }

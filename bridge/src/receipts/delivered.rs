@@ -53,6 +53,13 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    /// Whether one that waits may take its step now.
+    fn may_go(&self) -> bool {
+        !self.waiting.is_empty() && self.events.len() < limits::EVENTS_MAX
+    }
+}
+
 impl Outbox {
     pub(super) fn exit(&self, terminal: &str, number: ReceiptNumber, again: Option<bool>) {
         let at_ms = (self.setup.now)();
@@ -90,6 +97,29 @@ impl Outbox {
             }
         }
         queue.closed = true;
+    }
+
+    /// Lets the first of the receipts on their way out go a step further; false if
+    /// there is none that may go now.
+    ///
+    /// # Errors
+    /// The disk's: it stays the first, try again later.
+    pub fn let_out(self: &Arc<Self>) -> Result<bool, StoreError> {
+        let exit = {
+            let mut queue = self.exits.queue.lock();
+            if !queue.may_go() {
+                return Ok(false);
+            }
+            queue.waiting.pop_front()
+        };
+        let Some(exit) = exit else { return Ok(false) };
+        match self.step(exit) {
+            Ok(()) => Ok(true),
+            Err((exit, error)) => {
+                self.exits.queue.lock().waiting.push_front(exit);
+                Err(error)
+            }
+        }
     }
 
     /// Lets one receipt go a step further. `Err`: not now.
@@ -220,24 +250,20 @@ pub(super) fn start(outbox: &Arc<Outbox>) -> std::io::Result<()> {
         .name("receipts-exits".into())
         .spawn(move || {
             while let Some(outbox) = weak.upgrade() {
-                let next = {
+                {
                     let mut queue = outbox.exits.queue.lock();
                     if queue.closed || queue.closing && queue.waiting.is_empty() {
                         outbox.exits.changed.notify_all();
                         return;
                     }
-                    if queue.waiting.is_empty() || queue.events.len() >= limits::EVENTS_MAX {
+                    if !queue.may_go() {
                         outbox.exits.changed.wait_for(&mut queue, limits::IDLE_WAIT);
                         continue;
                     }
-                    queue.waiting.pop_front()
-                };
-                if let Some(exit) = next
-                    && let Err((exit, error)) = outbox.step(exit)
-                {
+                }
+                if let Err(error) = outbox.let_out() {
                     tracing::debug!(%error, "a receipt's way out waits for the disk");
                     let mut queue = outbox.exits.queue.lock();
-                    queue.waiting.push_front(exit);
                     outbox
                         .exits
                         .changed

@@ -29,7 +29,7 @@ use super::ReceiptNumber;
 pub const DELIVERIES_ROUTE: &str = "$deliveries";
 
 /// The header that names the journal a record came from.
-pub(super) const JOURNAL_HEADER: &str = "risiti-journal";
+pub const JOURNAL_HEADER: &str = "risiti-journal";
 
 /// A receipt reached its terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,5 +104,34 @@ pub fn deliveries_route(terminals: &Terminals, cluster: &str, topic: &str) -> Ro
         topic: topic.into(),
         key: Key::Level(u16::try_from(level + 1).unwrap_or(u16::MAX)),
         format: Format::Raw,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_json_and_says_so_in_its_properties() {
+        let delivered = Delivered {
+            terminal: "t1".into(),
+            sequence: 3,
+            number: 9,
+            status: 0,
+            gateway: "gw".into(),
+            stored_ms: 1,
+            acknowledged_ms: 2,
+        };
+        let record = delivered.to_record("t/t1/receipts", true);
+        assert_eq!(record.properties, &b"\x03\0\x10application/json"[..]);
+        assert_eq!(Delivered::decode(&record.payload), Some(delivered));
+        assert_eq!(record.client_id, "receipts/t1");
+        assert_eq!(record.topic, "t/t1/receipts");
+        let again = Identity::Sequence {
+            sequence: 9,
+            dup: true,
+            resend_mark: false,
+        };
+        assert_eq!((record.identity, record.received_ms), (again, 2));
     }
 }

@@ -233,4 +233,27 @@ mod tests {
             let _ = message(Some(&bytes), Some(&bytes)).read();
         }
     }
+
+    #[test]
+    fn a_dead_receipt_is_cut_beyond_its_bound_and_says_so() {
+        let most = limits::DEAD_RECEIPT_BYTES_MAX;
+        for (bytes, kept, told) in [
+            (most - 1, most - 1, false),
+            (most, most, false),
+            (most + 1, most, true),
+        ] {
+            let value = vec![7; bytes];
+            let mut message = message(Some(b"t1"), Some(&value));
+            message.expiry = Some(b"60");
+            let letter = message.letter("default", "receipts", "no receipt", 9);
+            let back = message_of(&letter).unwrap();
+            assert_eq!(back.value, Some(&value[..kept]));
+            assert_eq!(
+                (back.key, back.expiry),
+                (Some(&b"t1"[..]), Some(&b"60"[..]))
+            );
+            let text = &letter.reason.text;
+            assert_eq!(text.contains("are kept"), told, "{text}");
+        }
+    }
 }

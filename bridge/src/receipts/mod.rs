@@ -19,13 +19,17 @@
 //! | `event.rs`    | the delivery event                                           |
 //! | `intake.rs`   | core: what a message of the receipts' topic is               |
 //! | `begin.rs`    | core: where to begin in a partition                          |
+//! | `early.rs`    | core: deliveries elsewhere that are heard of too early       |
+//! | `course.rs`   | core: which partitions, where in them, what a message becomes |
 //! | `consumer.rs` | the consumer's handle and status                             |
 //! | `reading.rs`  | the consumer's thread                                        |
 //! | `places.rs`   | its partitions, and where it is in them                      |
 
 mod begin;
 mod consumer;
+mod course;
 mod delivered;
+mod early;
 mod event;
 mod intake;
 mod ledger;
@@ -39,12 +43,14 @@ mod storing;
 
 use bytes::Bytes;
 
+pub use begin::{Begin, begin};
 pub use consumer::{
     ConsumerSetup, ReceiptsConsumer, ReceiptsFault, ReceiptsFaultHook, ReceiptsHandle,
     ReceiptsOptions, ReceiptsState, ReceiptsStatus,
 };
-pub use event::{DELIVERIES_ROUTE, Delivered, deliveries_route};
-pub use intake::{EXPIRY_HEADER, RECEIPTS_ROUTE};
+pub use course::{Course, Place, Places};
+pub use event::{DELIVERIES_ROUTE, Delivered, JOURNAL_HEADER, deliveries_route};
+pub use intake::{EXPIRY_HEADER, Message as ReceiptMessage, RECEIPTS_ROUTE, message_of};
 pub use metrics::ReceiptsMetrics;
 pub use outbox::{Now, Outbox, OutboxSetup};
 pub use poll::{Elsewhere, NextOffset, Poll, Received};

@@ -10,10 +10,11 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Condvar, Mutex};
 use risiti_config::Terminals;
-use risiti_store::{Batch, Journal, State, StoreError};
+use risiti_store::{Batch, RecordSink, Rows, StoreError};
 
 use super::consumer::{ReceiptsOptions, ReceiptsStatus};
 use super::delivered::Exits;
+use super::early::Early;
 use super::ledger::{Bounds, Ledger};
 use super::metrics::ReceiptsMetrics;
 use super::poll::NextOffset;
@@ -30,9 +31,9 @@ pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// What an outbox works with.
 pub struct OutboxSetup {
     /// Where its rows are.
-    pub state: Arc<State>,
+    pub state: Arc<dyn Rows>,
     /// Where delivery events go.
-    pub journal: Arc<Journal>,
+    pub journal: Arc<dyn RecordSink>,
     /// This gateway.
     pub gateway_id: String,
     /// The topics of a terminal.
@@ -58,6 +59,8 @@ pub struct Outbox {
     pub(super) ledger: Mutex<Ledger>,
     pub(super) metrics: Arc<ReceiptsMetrics>,
     pub(super) exits: Exits,
+    /// Other gateways' deliveries of what is not on disk here yet.
+    pub(super) early: Mutex<Early>,
     /// Held while something is submitted: the consumer's and a person's.
     pub(super) submitting: Mutex<()>,
     /// Whether [`OutboxSetup::receipts_max`] is reached.
@@ -85,6 +88,17 @@ impl Outbox {
     /// # Errors
     /// The disk's, or the operating system gave no thread.
     pub fn open(setup: OutboxSetup) -> Result<Arc<Self>, BridgeError> {
+        let outbox = Self::open_idle(setup)?;
+        super::delivered::start(&outbox).map_err(BridgeError::Thread)?;
+        Ok(outbox)
+    }
+
+    /// The same without the thread that lets receipts out: whoever has it calls
+    /// [`Outbox::let_out`].
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open_idle(setup: OutboxSetup) -> Result<Arc<Self>, StoreError> {
         let mut ledger = Ledger::new(Bounds {
             terminals_max: limits::TERMINALS_MAX,
             unknown_receipts_max: setup.unknown_receipts_max,
@@ -117,6 +131,7 @@ impl Outbox {
             ledger: Mutex::new(ledger),
             metrics: Arc::default(),
             exits: Exits::default(),
+            early: Mutex::default(),
             submitting: Mutex::new(()),
             full: AtomicBool::new(false),
             arrivals: OnceLock::new(),
@@ -126,7 +141,6 @@ impl Outbox {
             next_token: AtomicU64::new(1),
             this: Weak::clone(this),
         });
-        super::delivered::start(&outbox).map_err(BridgeError::Thread)?;
         Ok(outbox)
     }
 
@@ -340,7 +354,8 @@ impl Outbox {
     }
 
     /// Why no receipts can be taken now, if so.
-    pub(super) fn refused(&self) -> Option<String> {
+    #[must_use]
+    pub fn refused(&self) -> Option<String> {
         if let Some(alarm) = self.setup.state.receipts_refused() {
             return Some(alarm.to_string());
         }
@@ -356,6 +371,12 @@ impl Outbox {
         full.then(|| format!(
             "{waiting} receipts wait for their terminals, the most that the disk budget leaves room for; it goes on by itself when terminals take theirs; raise store.budget_bytes if that is too few"
         ))
+    }
+
+    /// Commits of polls that are not durable yet.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.commits.lock().len()
     }
 
     pub(super) fn options(&self) -> &ReceiptsOptions {

@@ -12,9 +12,10 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::begin::{Begin, begin};
 use super::consumer::About;
+use super::course::Places;
 use super::metrics::ReceiptsMetrics;
 use super::poll::{NextOffset, Poll};
-use super::reading::{End, Places, Session};
+use super::reading::{End, Session};
 use crate::error::BridgeError;
 use crate::{limits, topics};
 
@@ -31,17 +32,17 @@ impl Session<'_> {
         self.set_connected(true);
         let mut found = Vec::new();
         let mut missing = Vec::new();
-        for (topic, wanted) in [(&self.receipts, true), (&self.deliveries, self.caught_up)] {
+        for (topic, wanted) in self.course.topics() {
             let known = metadata
                 .topics()
                 .iter()
-                .find(|known| known.name() == &**topic && !known.partitions().is_empty());
+                .find(|known| known.name() == &*topic && !known.partitions().is_empty());
             match known {
                 Some(known) if wanted => found.extend(
                     known
                         .partitions()
                         .iter()
-                        .map(|partition| (Arc::clone(topic), partition.id())),
+                        .map(|partition| (Arc::clone(&topic), partition.id())),
                 ),
                 Some(_) => {}
                 None => missing.push(topic.to_string()),
@@ -54,7 +55,7 @@ impl Session<'_> {
         let mut new = Places::new();
         for (topic, partition) in found {
             let place = (topic, partition);
-            if self.places.contains_key(&place) {
+            if self.course.knows(&place) {
                 continue;
             }
             let (topic, partition) = &place;
@@ -66,14 +67,12 @@ impl Session<'_> {
         }
         if !new.is_empty() {
             self.assign(&new)?;
-            for (topic, partition) in new.keys() {
-                if *topic == self.receipts {
-                    self.behind.insert(*partition);
-                    self.caught_up = false;
-                    self.control.set_caught_up(false);
-                }
+            self.course.add(new);
+            let places: Vec<_> = self.course.places().keys().cloned().collect();
+            self.silence.reads(&places, Instant::now());
+            if !self.course.is_caught_up() {
+                self.control.set_caught_up(false);
             }
-            self.places.extend(new);
         }
         Ok(true)
     }
@@ -132,8 +131,14 @@ impl Session<'_> {
     /// An offset is not in Kafka: judges all places by what the partitions hold,
     /// keeps them, and asks for another consumer, which begins there.
     pub(super) fn find_places(&mut self) -> Result<(), End> {
-        let places: Vec<_> = self.places.iter().map(|(k, v)| (k.clone(), *v)).collect();
+        let places: Vec<_> = self
+            .course
+            .places()
+            .iter()
+            .map(|(k, v)| (k.clone(), *v))
+            .collect();
         let mut poll = Poll::default();
+        let mut answered_at = Instant::now();
         for ((topic, partition), next) in places {
             let (low, high) = loop {
                 self.go_on()?;
@@ -141,7 +146,14 @@ impl Session<'_> {
                     .consumer
                     .fetch_watermarks(&topic, partition, limits::CALL * 4)
                 {
-                    Ok(found) => break found,
+                    Ok(found) => {
+                        answered_at = Instant::now();
+                        break found;
+                    }
+                    // Another consumer hears of the same, and comes here again.
+                    Err(error) if answered_at.elapsed() > limits::UNANSWERED => {
+                        return Err(End::Anew(error.to_string()));
+                    }
                     Err(error) => {
                         self.trouble(&error.to_string());
                         self.control.pause(limits::BACKOFF_MAX);

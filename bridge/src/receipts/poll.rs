@@ -112,3 +112,88 @@ impl Received {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(offset: i64) -> Received {
+        Received {
+            terminal: "t1".into(),
+            sequence: 1,
+            status: 0,
+            settled_ms: 0,
+            expires_ms: None,
+            partition: 0,
+            offset,
+            payload: Bytes::new(),
+        }
+    }
+
+    fn elsewhere() -> Elsewhere {
+        Elsewhere {
+            terminal: "t1".into(),
+            sequence: 1,
+        }
+    }
+
+    fn next(topic: &str, partition: i32, next: i64) -> NextOffset {
+        NextOffset {
+            topic: topic.into(),
+            partition,
+            next,
+        }
+    }
+
+    /// Adds until there is no room; with how many that is.
+    fn filled(mut poll: Poll, mut add: impl FnMut(&mut Poll, usize)) -> usize {
+        let mut count = 0;
+        while poll.has_room() {
+            add(&mut poll, count);
+            count += 1;
+            assert!(count <= risiti_store::limits::BATCH_KEYS_MAX);
+        }
+        count
+    }
+
+    #[test]
+    fn g8_whatever_comes_next_fits_into_the_commit_and_not_one_is_left_out_for_nothing() {
+        // A delivery is the largest of messages: rows, a terminal, and its offset.
+        let largest = limits::ROWS_PER_DELIVERY + 2;
+        let room = risiti_store::limits::BATCH_KEYS_MAX - largest;
+        let receipts = |poll: &mut Poll, n: usize| poll.receipts.push(received(n as i64));
+        let deliveries = |poll: &mut Poll, _: usize| poll.elsewhere.push(elsewhere());
+        let offsets = |poll: &mut Poll, n: usize| poll.passed(next("r", n as i32, 1));
+        assert_eq!(filled(Poll::default(), receipts), room / 2 + 1);
+        let delivery = limits::ROWS_PER_DELIVERY + 1;
+        assert_eq!(filled(Poll::default(), deliveries), room / delivery + 1);
+        assert_eq!(filled(Poll::default(), offsets), room + 1);
+        let mut mixed = Poll::default();
+        for n in 0..10 {
+            receipts(&mut mixed, n);
+            deliveries(&mut mixed, n);
+            offsets(&mut mixed, n);
+        }
+        let left = room - 10 * (2 + delivery + 1);
+        assert_eq!(filled(mixed, offsets_from_ten), left + 1);
+    }
+
+    fn offsets_from_ten(poll: &mut Poll, n: usize) {
+        poll.passed(next("r", n as i32 + 10, 1));
+    }
+
+    #[test]
+    fn how_far_a_partition_is_stands_once_for_each_of_each_topic() {
+        let mut poll = Poll::default();
+        for to in [
+            next("r", 0, 5),
+            next("r", 1, 6),
+            next("d", 0, 7),
+            next("r", 0, 8),
+        ] {
+            poll.passed(to);
+        }
+        let expected = [next("r", 0, 8), next("r", 1, 6), next("d", 0, 7)];
+        assert_eq!(poll.offsets, expected);
+    }
+}

@@ -6,7 +6,7 @@
 //! receipts are, so that they find the rows that they end. Never: a receipt passed
 //! over that is neither stored, nor counted, nor a dead letter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,18 +14,20 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Headers, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 
 use super::consumer::{About, ConsumerSetup, Control, ReceiptsFault, ReceiptsState};
-use super::event::{Delivered, JOURNAL_HEADER};
+use super::course::{Course, Place};
+use super::event::JOURNAL_HEADER;
 use super::intake::{EXPIRY_HEADER, Message};
 use super::metrics::ReceiptsMetrics;
-use super::poll::{Elsewhere, NextOffset, Poll};
+use super::poll::Poll;
 use crate::error::BridgeError;
 use crate::remedy::Backoff;
-use crate::{client, limits};
+use crate::silence::Silence;
+use crate::{client, headers, limits};
 use risiti_store::StoreError;
 
 /// Why a session ends.
@@ -116,22 +118,18 @@ pub(super) type Reader = BaseConsumer<Quiet>;
 /// Nothing is ever returned but an [`End`].
 enum Never {}
 
-/// A partition that is read: `Some(next)` once its place is known.
-pub(super) type Places = BTreeMap<(Arc<str>, i32), Option<i64>>;
-
 /// One consumer's life.
 pub(super) struct Session<'a> {
     pub(super) setup: &'a ConsumerSetup,
     pub(super) control: &'a Control,
     pub(super) consumer: Reader,
     pub(super) bootstrap: String,
-    pub(super) receipts: Arc<str>,
-    pub(super) deliveries: Arc<str>,
-    pub(super) places: Places,
-    /// Partitions of the receipts whose end was not reached yet.
-    pub(super) behind: BTreeSet<i32>,
-    pub(super) caught_up: bool,
+    pub(super) course: Course,
     pub(super) connected: bool,
+    /// Since when the cluster does not answer this consumer.
+    unanswered_since: Option<Instant>,
+    /// Whether it hears what there is.
+    pub(super) silence: Silence<Place>,
     pub(super) looked_at: Instant,
     pub(super) shown_at: Instant,
     /// Durable offsets that Kafka was not shown yet.
@@ -169,16 +167,14 @@ impl<'a> Session<'a> {
         })?;
         control.alarm(About::Configuration, None);
         Ok(Self {
-            receipts: setup.topic.as_str().into(),
-            deliveries: setup.deliveries_topic.as_str().into(),
+            course: Course::new(&setup.topic, &setup.deliveries_topic, &setup.journal_id),
             setup,
             control,
             consumer,
             bootstrap,
-            places: Places::new(),
-            behind: BTreeSet::new(),
-            caught_up: false,
             connected: false,
+            unanswered_since: None,
+            silence: Silence::new(),
             looked_at: Instant::now(),
             shown_at: Instant::now(),
             to_show: BTreeMap::new(),
@@ -210,7 +206,7 @@ impl<'a> Session<'a> {
                 }
                 Err(error) => {
                     self.control.set_state(ReceiptsState::Connecting);
-                    self.control.set_last_error(Some(error.to_string()));
+                    self.unanswered(&error)?;
                     self.control.pause(limits::BACKOFF_MAX);
                 }
             }
@@ -239,8 +235,9 @@ impl<'a> Session<'a> {
             if self.looked_at.elapsed() >= due
                 && let Err(error) = self.look_for_partitions()
             {
-                self.trouble(&error.to_string());
+                self.unanswered(&error)?;
             }
+            self.look_for_silence()?;
             self.show_offsets();
             let Some(poll) = self.gather()? else {
                 continue;
@@ -249,29 +246,56 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Asks whether there is anything to come from partitions that were long silent.
+    fn look_for_silence(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        let (consumer, control) = (&self.consumer, self.control);
+        self.silence.look(now, |(topic, partition)| {
+            let asked = consumer.fetch_watermarks(topic, *partition, limits::CALL * 4);
+            let asked = asked.map_err(BridgeError::kafka("ask the end of the receipts"));
+            asked
+                .inspect_err(|error| control.set_last_error(Some(error.to_string())))
+                .ok()
+                .map(|(_, high)| high)
+        });
+        if let Some((topic, partition)) = self.silence.deaf_to(now) {
+            return Err(End::Anew(format!(
+                "Kafka has more of topic {topic}, partition {partition}, than this consumer hears of, or does not answer for it"
+            )));
+        }
+        Ok(())
+    }
+
     /// Takes what there is, as much as one commit holds.
     fn gather(&mut self) -> Result<Option<Poll>, End> {
         let mut poll = Poll::default();
         let mut letters = Vec::new();
         let mut timeout = limits::RECEIPTS_WAIT;
         let mut failed = None;
+        let mut ended = None;
         // Borrowed apart from the rest of the session: a message borrows it.
         let consumer = &self.consumer;
         while poll.has_room() {
             match consumer.poll(timeout) {
                 None => break,
-                Some(Ok(message)) if self.was_taken(&message) => {}
+                // Never expected.
+                Some(Ok(message))
+                    if self.course.was_taken(
+                        message.topic(),
+                        message.partition(),
+                        message.offset(),
+                    ) => {}
                 Some(Ok(message)) => {
                     take(
                         self.setup,
-                        &self.receipts,
+                        &mut self.course,
                         &message,
                         &mut poll,
                         &mut letters,
                     );
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    self.behind.remove(&partition);
+                    ended = Some(partition);
                     break;
                 }
                 Some(Err(error)) => {
@@ -281,6 +305,7 @@ impl<'a> Session<'a> {
             }
             timeout = Duration::ZERO;
         }
+        self.hear(&poll, ended);
         if !letters.is_empty() {
             self.bury(&letters)?;
         }
@@ -294,25 +319,26 @@ impl<'a> Session<'a> {
         Ok((!poll.offsets.is_empty()).then_some(poll))
     }
 
-    /// Whether this was taken before: never expected, and to take it twice would
-    /// deliver it twice.
-    fn was_taken(&self, message: &BorrowedMessage<'_>) -> bool {
-        let topic = if message.topic() == &*self.receipts {
-            &self.receipts
-        } else {
-            &self.deliveries
-        };
-        let place = (Arc::clone(topic), message.partition());
-        let next = self.places.get(&place).copied().flatten();
-        next.is_some_and(|next| message.offset() < next)
+    /// Notes from where something came, if only the news that there is no more.
+    fn hear(&mut self, poll: &Poll, ended: Option<i32>) {
+        let now = Instant::now();
+        for offset in &poll.offsets {
+            let place = (Arc::clone(&offset.topic), offset.partition);
+            self.silence.heard(&place, now);
+        }
+        for place in ended
+            .map(|p| self.course.reached_end(p))
+            .unwrap_or_default()
+        {
+            self.silence.heard(&place, now);
+        }
     }
 
     /// Once the receipts were read to their ends, the delivery events are too.
     fn catch_up(&mut self) -> Result<(), End> {
-        if self.caught_up || !self.behind.is_empty() {
+        if !self.course.catches_up() {
             return Ok(());
         }
-        self.caught_up = true;
         self.control.set_caught_up(true);
         self.control.set_last_error(None);
         if let Err(error) = self.look_for_partitions() {
@@ -378,10 +404,7 @@ impl<'a> Session<'a> {
             self.control.set_state(ReceiptsState::Reading);
             self.control.set_last_error(None);
         }
-        for offset in poll.offsets {
-            self.places
-                .insert((offset.topic, offset.partition), Some(offset.next));
-        }
+        self.course.stored(poll.offsets);
         Ok(())
     }
 
@@ -398,9 +421,27 @@ impl<'a> Session<'a> {
         if connected && !self.connected {
             self.control.set_last_error(None);
         }
+        if connected {
+            self.unanswered_since = None;
+        }
         self.connected = connected;
         let metrics = self.setup.outbox.metrics();
         metrics.connected.store(connected, Ordering::Relaxed);
+    }
+
+    /// A question had no answer. After [`limits::UNANSWERED`] it takes another
+    /// consumer to ask.
+    fn unanswered(&mut self, error: &BridgeError) -> Result<(), End> {
+        self.trouble(&error.to_string());
+        if !matches!(error, BridgeError::Kafka { .. }) {
+            return Ok(());
+        }
+        self.set_connected(false);
+        let since = *self.unanswered_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > limits::UNANSWERED {
+            return Err(End::Anew(error.to_string()));
+        }
+        Ok(())
     }
 
     pub(super) fn trouble(&self, error: &str) {
@@ -444,48 +485,30 @@ impl<'a> Session<'a> {
 /// Puts a message where it belongs.
 fn take(
     setup: &ConsumerSetup,
-    receipts: &Arc<str>,
+    course: &mut Course,
     message: &BorrowedMessage<'_>,
     poll: &mut Poll,
     letters: &mut Vec<crate::dead_letters::DeadLetter>,
 ) {
-    let header = |name: &str| {
-        let headers = message.headers()?;
-        headers.iter().find(|h| h.key == name)?.value
-    };
-    let topic: Arc<str> = if message.topic() == &**receipts {
-        let read = Message {
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp_ms: message.timestamp().to_millis(),
-            key: message.key(),
-            value: message.payload(),
-            expiry: header(EXPIRY_HEADER),
-        };
-        match read.read() {
-            Ok(receipt) => poll.receipts.push(receipt),
-            Err(why) => letters.push(read.letter(
-                &setup.cluster_name,
-                receipts,
-                &why,
-                setup.outbox.now_ms(),
-            )),
-        }
-        Arc::clone(receipts)
-    } else {
-        // Of another gateway, or of this one before its disk was lost.
-        let ours = header(JOURNAL_HEADER) == Some(setup.journal_id.as_bytes());
-        if !ours && let Some(delivered) = message.payload().and_then(Delivered::decode) {
-            poll.elsewhere.push(Elsewhere {
-                terminal: delivered.terminal,
-                sequence: delivered.sequence,
-            });
-        }
-        setup.deliveries_topic.as_str().into()
-    };
-    poll.passed(NextOffset {
-        topic,
+    let read = Message {
         partition: message.partition(),
-        next: message.offset() + 1,
-    });
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key(),
+        value: message.payload(),
+        expiry: headers::value(message, EXPIRY_HEADER),
+    };
+    if let Err(why) = course.take(
+        message.topic(),
+        &read,
+        headers::value(message, JOURNAL_HEADER),
+        poll,
+    ) {
+        letters.push(read.letter(
+            &setup.cluster_name,
+            message.topic(),
+            &why,
+            setup.outbox.now_ms(),
+        ));
+    }
 }

@@ -232,6 +232,7 @@ mod tests {
     #[test]
     fn a_cut_row_and_one_of_another_version_are_told() {
         let whole = row().encode();
+        assert_eq!(whole.len(), RECEIPT_HEAD + row().receipt.payload.len());
         for cut in 0..RECEIPT_HEAD {
             assert!(ReceiptRow::decode(whole[..cut].to_vec()).is_err());
         }
@@ -251,5 +252,13 @@ mod tests {
         assert!(keys.iter().all(|key| key.starts_with(&receipts_of("t1"))));
         assert!(!receipt_key("t10", 1).starts_with(&receipts_of("t1")));
         assert_eq!(terminal_of(&terminal_key("t1")), Some("t1"));
+    }
+
+    #[test]
+    fn each_key_is_what_the_table_says() {
+        assert_eq!(last_key("t1"), b"olt1");
+        assert_eq!(terminal_key("t1"), b"ott1");
+        assert_eq!(offset_key("c", "top", 258), b"okc\0top\0\0\0\x01\x02");
+        assert_eq!(receipts_of("t1"), b"ort1\0");
     }
 }

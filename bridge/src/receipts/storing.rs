@@ -133,8 +133,12 @@ impl Outbox {
         elsewhere: &[Elsewhere],
     ) -> Result<Vec<(String, ReceiptNumber)>, StoreError> {
         let mut ended = Vec::new();
+        let now_ms = self.now_ms();
         for delivery in elsewhere {
             let terminal = &delivery.terminal;
+            // Before the look, and taken back after it: what becomes durable meanwhile
+            // is ended by one of the two.
+            self.early.lock().heard(terminal, delivery.sequence, now_ms);
             if !self.ledger.lock().has_waiting(terminal) {
                 continue;
             }
@@ -149,6 +153,9 @@ impl Outbox {
                         ended.push((terminal.clone(), receipt.number));
                     }
                 }
+            }
+            if found > 0 {
+                self.early.lock().take(terminal, delivery.sequence, now_ms);
             }
         }
         Ok(ended)
@@ -239,6 +246,7 @@ impl Outbox {
         }
         ReceiptsMetrics::add(&self.metrics.stored, stored);
         let now_ms = self.now_ms();
+        let arrivals = self.without_early(under_way.arrivals, now_ms);
         for (terminal, sequence, step) in &under_way.steps {
             self.setup.trace.note(now_ms, terminal, *sequence, *step);
         }
@@ -250,11 +258,31 @@ impl Outbox {
             durable.push(offset);
         }
         drop(durable);
-        if let Some(arrivals) = self.arrivals.get() {
-            for (terminal, receipts) in &under_way.arrivals {
-                arrivals.arrived(terminal, receipts);
+        if let Some(listener) = self.arrivals.get() {
+            for (terminal, receipts) in &arrivals {
+                listener.arrived(terminal, receipts);
             }
         }
+    }
+
+    /// Lets go what another gateway delivered before it was durable here; what stays.
+    fn without_early(
+        &self,
+        arrivals: Vec<(Arc<str>, Vec<StoredReceipt>)>,
+        now_ms: u64,
+    ) -> Vec<(Arc<str>, Vec<StoredReceipt>)> {
+        let stay = |(terminal, mut receipts): (Arc<str>, Vec<StoredReceipt>)| {
+            receipts.retain(|receipt| {
+                let delivered = self.early.lock().take(&terminal, receipt.sequence, now_ms);
+                if delivered {
+                    self.expired(&terminal, receipt.number);
+                    ReceiptsMetrics::add(&self.metrics.delivered_elsewhere, 1);
+                }
+                !delivered
+            });
+            (!receipts.is_empty()).then_some((terminal, receipts))
+        };
+        arrivals.into_iter().filter_map(stay).collect()
     }
 }
 

@@ -269,4 +269,14 @@ mod tests {
         assert_eq!(digest(&record), digest(&resend));
         assert_ne!(digest(&record), digest(&[0x84, 1, 4, 10, 0x80]));
     }
+
+    #[test]
+    fn a_row_holds_the_sums_of_so_many_currencies_and_of_no_more() {
+        let mut full = row();
+        let currencies = 1..=limits::SETTLEMENT_CURRENCIES_MAX as u16;
+        full.totals.sums = currencies.map(|code| (code, u64::MAX)).collect();
+        assert_eq!(decode(&encode(&full)), Ok(full.clone()));
+        full.totals.sums.push((999, 1));
+        assert!(matches!(decode(&encode(&full)), Err(RowError::Damaged(_))));
+    }
 }

@@ -72,7 +72,7 @@ pub fn consumer(cluster: &Cluster, bootstrap: &str, settlement: &Settlement) -> 
         .set("fetch.error.backoff.ms", "50")
         .set("fetch.queue.backoff.ms", "10")
         .set("queued.max.messages.kbytes", "4096")
-        .set("enable.partition.eof", "false");
+        .set("enable.partition.eof", "true");
     config
 }
 

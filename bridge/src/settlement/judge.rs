@@ -118,17 +118,20 @@ impl Judged {
             receipt: receipt.clone().into(),
             reversed: false,
         };
-        let forgotten = memory.settle(sequence, settled.clone(), window);
-        let row = Row {
-            settled,
-            floor: memory.floor(),
-            totals: memory.totals().clone(),
-        };
-        decision.changelog.push((
-            changelog::key(terminal, sequence),
-            Some(changelog::encode(&row)),
-        ));
-        for forgotten in forgotten {
+        let forgotten = memory.settle(sequence, settled, window);
+        if let Some((carrier, settled)) = memory.carrier(sequence) {
+            let row = Row {
+                settled: settled.clone(),
+                floor: memory.floor(),
+                totals: memory.totals().clone(),
+            };
+            decision.changelog.push((
+                changelog::key(terminal, carrier),
+                Some(changelog::encode(&row)),
+            ));
+        }
+        // One that was forgotten at once has no row to delete.
+        for forgotten in forgotten.into_iter().filter(|one| *one != sequence) {
             decision
                 .changelog
                 .push((changelog::key(terminal, forgotten), None));
@@ -212,3 +215,6 @@ fn day(time_ms: u64, utc_offset_minutes: i32) -> u32 {
     let local_ms = i128::from(time_ms) + i128::from(utc_offset_minutes) * 60_000;
     u32::try_from((local_ms / 86_400_000).max(0)).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,16 @@
 //!
 //! Promises: a number that was settled is never taken for a new one; of each
 //! terminal the newest numbers are kept, at most as many as the window, and none
-//! below them is settled any more. What is remembered follows from the changelog
-//! alone, so that it is the same after every restart. Never: a clock.
+//! below the highest that was forgotten is settled any more. What is remembered
+//! follows from the changelog alone, compacted or not, so that it is the same after
+//! every restart. Never: a clock.
 //!
 //! **Why a number below the window is refused.** A terminal keeps each record until
 //! its receipt, and can't keep as many as the window holds. So a number that comes
 //! when a whole window of later ones is settled was answered long ago, or belongs
 //! to a terminal whose counter was set back: settling it could count a payment
-//! twice, and whether it was settled is not known any more.
+//! twice, and whether it was settled is not known any more. The first one to come
+//! late is known not to have been settled: it is, and forgotten at once.
 //!
 //! **Memory.** Some 300 bytes a number: 512 numbers are 150 KiB a terminal at most,
 //! and 1,000 terminals 150 MiB, shared by all instances of the group.
@@ -141,7 +143,7 @@ impl Terminal {
     }
 
     /// Remembers a number that is settled now, and returns the numbers that the
-    /// window has no place for any more.
+    /// window has no place for any more; it may be one of them itself.
     pub fn settle(&mut self, sequence: u64, settled: Settled, window: usize) -> Vec<u64> {
         if settled.status == 0 {
             match settled.kind {
@@ -163,7 +165,8 @@ impl Terminal {
         }
         self.insert(sequence, settled);
         let mut forgotten = Vec::new();
-        while self.settled.len() > window {
+        // One stays, whatever the window: its row carries the floor.
+        while self.settled.len() > window.max(1) {
             let Some((oldest, _)) = self.settled.pop_first() else {
                 break;
             };
@@ -171,6 +174,19 @@ impl Terminal {
             forgotten.push(oldest);
         }
         forgotten
+    }
+
+    /// The number whose row says what holds of the terminal now that this one is
+    /// settled: itself, or, if the window had no place for it, the last one settled
+    /// before it that is kept. A row of its own would be deleted with it, and
+    /// compaction would leave nothing of the floor that keeps it from being settled
+    /// again. The last row written anew leaves the rows in their order.
+    #[must_use]
+    pub fn carrier(&self, sequence: u64) -> Option<(u64, &Settled)> {
+        let itself = self.settled.get_key_value(&sequence);
+        let last = || self.settled.iter().max_by_key(|(_, one)| one.offset);
+        let (sequence, settled) = itself.or_else(last)?;
+        Some((*sequence, settled))
     }
 
     /// Remembers it without counting: its sums come from the changelog.
@@ -185,7 +201,7 @@ impl Terminal {
     }
 }
 
-/// A number as the changelog has it, with what holds of its terminal since.
+/// A number as the changelog has it, with what holds of its terminal then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// What was settled.
@@ -242,7 +258,7 @@ impl Partition {
                 let terminal = self.terminal_mut(id);
                 terminal.insert(sequence, row.settled);
                 // The last row holds: compaction keeps it, being the newest of
-                // its key, and only later rows forget it.
+                // its key, and only a later row comes with its tombstone.
                 terminal.floor = row.floor;
                 terminal.totals = row.totals;
             }

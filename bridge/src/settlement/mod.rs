@@ -12,9 +12,10 @@
 //! [`core`] decides: one record in, what is to be written out, no Kafka. [`verify`]
 //! is where a seal will be opened, [`rules`] what a bank adds, `judge` asks them,
 //! [`memory`] is what is remembered, [`changelog`] how that survives, [`receipt`] and
-//! [`messages`] are what is written. The rest is the shell: `session` polls and
-//! decides, `transaction` commits, `takeover` and `rebuild` read back what was
-//! settled in a partition before.
+//! [`messages`] are what is written. [`machine`] says in which order: polls, takeovers,
+//! transactions, and what follows an error. The rest is the shell, which does that
+//! with librdkafka: `session`, `transaction`, and [`rebuild`], which reads back what
+//! was settled in a partition before.
 //!
 //! # Several instances
 //!
@@ -36,6 +37,7 @@ pub mod core;
 pub mod error;
 mod handle;
 mod judge;
+pub mod machine;
 pub mod memory;
 pub mod messages;
 pub mod metrics;
@@ -43,7 +45,6 @@ pub mod rebuild;
 pub mod receipt;
 pub mod rules;
 mod session;
-mod takeover;
 pub mod topics;
 mod transaction;
 pub mod verify;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use risiti_config::Cluster;
 
@@ -21,7 +21,7 @@ use super::clients::Consumer;
 use super::error::SettlementError;
 use super::memory::Partition;
 use crate::limits;
-use crate::whole_log::{Stage, WholeLog};
+use crate::whole_log::{Ends, Stage, WholeLog};
 
 /// Where to read.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,8 @@ pub struct Lookup<'a> {
     pub topic: &'a str,
     /// Client id of the consumers.
     pub client_id: &'a str,
+    /// The partitions.
+    pub partitions: &'a [i32],
 }
 
 /// The group's offsets for these partitions, once no transaction can change them
@@ -68,55 +70,105 @@ pub fn settled_offsets(
     Ok(next)
 }
 
-/// Reads these partitions to their end of now. `go_on` is asked between steps;
-/// when it says no, the answer is `Ok(None)`.
+/// Asks where the changelog begins and ends in these partitions.
+///
+/// # Errors
+/// The cluster is away.
+pub fn ends(lookup: Lookup<'_>) -> Result<Ends, SettlementError> {
+    lookup.log().ends(failed)
+}
+
+/// Reads the changelog between these ends. `go_on` is asked between steps; when it
+/// says no, the answer is `Ok(None)`.
 ///
 /// # Errors
 /// The cluster is away, or the changelog holds what is no row of this version.
 pub fn read(
     lookup: Lookup<'_>,
-    partitions: &[i32],
+    ends: &Ends,
     go_on: impl FnMut() -> bool,
 ) -> Result<Option<BTreeMap<i32, Partition>>, SettlementError> {
-    let log = WholeLog {
-        cluster: lookup.cluster,
-        bootstrap: lookup.bootstrap,
-        client_id: lookup.client_id,
-        topic: lookup.topic,
-        partitions,
-    };
-    let failed = |stage, error: KafkaError| match stage {
+    let mut rebuild = Rebuild::new(lookup.topic, lookup.partitions);
+    let whole = lookup.log().read(ends, go_on, failed, |message| {
+        let place = (message.partition(), message.offset());
+        rebuild.take(place, message.key(), message.payload())
+    })?;
+    Ok(whole.then_some(rebuild.memories))
+}
+
+impl<'a> Lookup<'a> {
+    fn log(&self) -> WholeLog<'a> {
+        WholeLog {
+            cluster: self.cluster,
+            bootstrap: self.bootstrap,
+            client_id: self.client_id,
+            topic: self.topic,
+            partitions: self.partitions,
+        }
+    }
+}
+
+fn failed(stage: Stage, error: KafkaError) -> SettlementError {
+    match stage {
         Stage::Client => SettlementError::Configuration(error.to_string()),
         Stage::End => SettlementError::kafka("ask the end of the changelog")(error),
         Stage::Read => SettlementError::kafka("read the changelog")(error),
-    };
-    let mut memories: BTreeMap<i32, Partition> = partitions
-        .iter()
-        .map(|partition| (*partition, Partition::default()))
-        .collect();
-    let whole = log.read(go_on, failed, |message| {
-        match memories.get_mut(&message.partition()) {
-            Some(memory) => restore(memory, message),
-            None => Ok(()),
-        }
-    })?;
-    Ok(whole.then_some(memories))
+    }
 }
 
-fn restore(memory: &mut Partition, message: &BorrowedMessage<'_>) -> Result<(), SettlementError> {
-    let key = message.key().unwrap_or_default();
-    let row = || {
-        let (terminal, sequence) = changelog::decode_key(key)?;
-        let row = message.payload().map(changelog::decode).transpose()?;
-        Ok((terminal, sequence, row))
-    };
-    let (terminal, sequence, row) = row().map_err(|source| SettlementError::Changelog {
-        topic: message.topic().to_owned(),
-        partition: message.partition(),
-        offset: message.offset(),
-        key: String::from_utf8_lossy(key).into_owned(),
-        source,
-    })?;
-    memory.restore(terminal, sequence, row);
-    Ok(())
+/// Makes memory of the changelog's messages, given in their order. A core.
+#[derive(Debug)]
+pub struct Rebuild {
+    topic: String,
+    memories: BTreeMap<i32, Partition>,
+}
+
+impl Rebuild {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn new(topic: &str, partitions: &[i32]) -> Self {
+        let partitions = partitions.iter();
+        Self {
+            topic: topic.into(),
+            memories: partitions
+                .map(|partition| (*partition, Partition::default()))
+                .collect(),
+        }
+    }
+
+    /// Takes a message. `place` is its partition and offset.
+    ///
+    /// # Errors
+    /// It is no row of this version.
+    pub fn take(
+        &mut self,
+        (partition, offset): (i32, i64),
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<(), SettlementError> {
+        let Some(memory) = self.memories.get_mut(&partition) else {
+            return Ok(());
+        };
+        let key = key.unwrap_or_default();
+        let row = || {
+            let (terminal, sequence) = changelog::decode_key(key)?;
+            let row = value.map(changelog::decode).transpose()?;
+            Ok((terminal, sequence, row))
+        };
+        let (terminal, sequence, row) = row().map_err(|source| SettlementError::Changelog {
+            topic: self.topic.clone(),
+            partition,
+            offset,
+            key: String::from_utf8_lossy(key).into_owned(),
+            source,
+        })?;
+        memory.restore(terminal, sequence, row);
+        Ok(())
+    }
+
+    /// What was settled.
+    #[must_use]
+    pub fn into_memories(self) -> BTreeMap<i32, Partition> {
+        self.memories
+    }
 }

@@ -1,100 +1,101 @@
-//! One transaction: begin, pass the offsets, hand over, await every delivery,
-//! commit.
+//! One transaction over rdkafka: each of the machine's calls.
 //!
-//! Promises: what a record settles to and the offset behind it are committed
-//! together or not at all; every delivery report is in before the commit
-//! (librdkafka's own commit would poll in steps of 100 ms). Never: a commit of what
-//! was delivered in part.
+//! Promises: every delivery report is in before the commit (librdkafka's own commit
+//! would poll in steps of 100 ms). Never: a decision about a failure.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::FaultPoint;
+use super::machine::{Action, Decided, Event, Machine};
 use super::messages::{Message, Topic};
-use super::session::{End, Session};
-use crate::remedy::{Remedy, remedy};
+use super::session::{End, Receiver, Sender};
+use super::{Control, FaultPoint, SettlementSetup};
+use crate::remedy::{Failure, Remedy};
 use crate::transactional::{self, Reports as _, await_events};
 
-/// What became of a transaction.
-#[derive(Debug)]
-pub(super) enum Sent {
-    /// All of it stands in Kafka.
-    Committed,
-    /// None of it does; the reason in words.
-    Again(String),
-}
-
-impl Session<'_> {
-    /// Sends all that is decided, with the offsets behind it.
-    pub(super) fn transaction(&mut self) -> Result<Sent, End> {
-        self.deliveries.begin();
-        if let Err(error) = self.producer.begin_transaction() {
-            return self.broken(&error);
-        }
-        // First the offsets: the brokers are often still closing the transaction
-        // before this one, and librdkafka asks again sooner for offsets than for
-        // messages (20 ms). A group that has given the partitions to somebody else
-        // refuses before anything is written.
-        let outside = self.setup.options.offsets_outside_transaction;
-        if !outside && let Err(error) = self.pass_offsets()? {
-            return self.broken(&error);
-        }
-        if let Err(reason) = self.hand_over_all()? {
-            self.abort()?;
-            return Ok(Sent::Again(reason));
-        }
-        self.await_deliveries()?;
-        self.fault(FaultPoint::AfterSend)?;
-        if let Some(code) = self.deliveries.failed() {
-            self.abort()?;
-            return Ok(Sent::Again(format!("a delivery failed: {code}")));
-        }
-        if let Err(error) = transactional::commit(&self.producer, self.control)? {
-            return self.broken(&error);
-        }
-        self.fault(FaultPoint::AfterCommit)?;
-        if outside || self.forgets_offsets {
-            let offsets = self.offsets();
-            if let Err(error) = self.consumer.commit(&offsets, CommitMode::Sync) {
-                return Err(End::anew(error));
+impl Sender {
+    /// Does one of the calls that make a transaction.
+    pub(super) fn transact(
+        &mut self,
+        action: &Action,
+        receiver: &Receiver,
+        machine: &Machine,
+        setup: &SettlementSetup,
+        control: &Control,
+    ) -> Result<Event, End> {
+        let done = |sender: &Self, answer: Result<(), KafkaError>| {
+            Event::Done(answer.map_err(|error| sender.failure(&error)))
+        };
+        Ok(match action {
+            Action::PassOffsets => {
+                let Some(group) = receiver.consumer.group_metadata() else {
+                    let text = "the consumer is no member of its group";
+                    return Ok(Event::Done(Err(Failure::new(Remedy::Anew, None, text))));
+                };
+                let offsets = offsets(machine, setup);
+                let passed =
+                    transactional::pass_offsets(&self.producer, control, &offsets, &group)?;
+                done(self, passed)
             }
-        }
-        Ok(Sent::Committed)
+            Action::HandOver => {
+                Event::HandedOver(self.hand_over_all(machine.pending(), setup, control)?)
+            }
+            Action::Await => Event::Progress(self.wait(setup, control)?),
+            Action::Commit => {
+                let answer = transactional::commit(&self.producer, control)?;
+                if answer.is_ok() {
+                    fault(setup, FaultPoint::AfterCommit)?;
+                }
+                done(self, answer)
+            }
+            Action::CommitOffsets => {
+                let offsets = offsets(machine, setup);
+                done(self, receiver.consumer.commit(&offsets, CommitMode::Sync))
+            }
+            Action::Abort => done(self, transactional::abort(&self.producer, control)?),
+            // The only one left.
+            _ => {
+                self.deliveries.begin();
+                self.awaited = None;
+                done(self, self.producer.begin_transaction())
+            }
+        })
     }
 
-    /// The transaction can't go on.
-    fn broken(&mut self, error: &KafkaError) -> Result<Sent, End> {
-        match remedy(error) {
-            Remedy::Abort => self.abort()?,
-            Remedy::Again => {}
-            Remedy::Anew => return Err(self.finished(error)),
-        }
-        Ok(Sent::Again(error.to_string()))
-    }
-
-    fn hand_over_all(&self) -> Result<Result<(), String>, End> {
-        let half = self.pending.len() / 2;
-        for (place, decided) in self.pending.iter().enumerate() {
+    fn hand_over_all(
+        &self,
+        pending: &[Decided],
+        setup: &SettlementSetup,
+        control: &Control,
+    ) -> Result<Result<Result<(), String>, Failure>, End> {
+        let half = pending.len() / 2;
+        for (place, decided) in pending.iter().enumerate() {
             if place == half {
-                self.fault(FaultPoint::InsideTransaction)?;
+                fault(setup, FaultPoint::InsideTransaction)?;
             }
             for message in &decided.messages {
-                if let Err(reason) = self.hand_over(message, decided.partition)? {
-                    return Ok(Err(reason));
+                match self.hand_over(message, decided.partition, setup, control)? {
+                    Ok(Ok(())) => {}
+                    stopped => return Ok(stopped),
                 }
             }
         }
-        Ok(Ok(()))
+        Ok(Ok(Ok(())))
     }
 
     /// Hands one message over, waiting for room in librdkafka's queue.
-    fn hand_over(&self, message: &Message, partition: i32) -> Result<Result<(), String>, End> {
-        let settings = &self.setup.settings;
+    fn hand_over(
+        &self,
+        message: &Message,
+        partition: i32,
+        setup: &SettlementSetup,
+        control: &Control,
+    ) -> Result<Result<Result<(), String>, Failure>, End> {
+        let settings = &setup.settings;
         let topic = match message.topic {
             Topic::Receipts => &settings.receipts_topic,
             Topic::Transactions => &settings.transactions_topic,
@@ -112,74 +113,62 @@ impl Session<'_> {
         loop {
             let Err((error, back)) = self.producer.send(record) else {
                 self.deliveries.handed_over();
-                return Ok(Ok(()));
+                return Ok(Ok(Ok(())));
             };
             record = back;
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
                 await_events(&self.producer, begun);
-                if self.control.overdue() {
+                if control.overdue() {
                     return Err(End::Stopped);
                 }
                 continue;
             }
             if self.producer.client().fatal_error().is_some() {
-                return Err(self.finished(&error));
+                return Ok(Err(self.failure(&error)));
             }
-            return Ok(Err(format!("{topic}: {error}")));
+            return Ok(Ok(Err(format!("{topic}: {error}"))));
         }
     }
 
-    /// The offset behind the last record of each partition.
-    fn offsets(&self) -> TopicPartitionList {
-        let mut next = BTreeMap::new();
-        for decided in &self.pending {
-            let next = next.entry(decided.partition).or_insert(0);
-            *next = decided.offset.saturating_add(1).max(*next);
-        }
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in next {
-            let topic = &self.setup.settings.records_topic;
-            // Refused only for a partition that is there already.
-            let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
-        }
-        list
-    }
-
-    /// Passes the offsets: refused if the group has given these partitions to
-    /// somebody else.
-    fn pass_offsets(&self) -> Result<KafkaResult<()>, End> {
-        let Some(group) = self.consumer.group_metadata() else {
-            return Err(End::anew("the consumer is no member of its group"));
-        };
-        let offsets = self.offsets();
-        let passed = transactional::pass_offsets(&self.producer, self.control, &offsets, &group)?;
-        Ok(passed)
-    }
-
-    /// Polls until every delivery is known, or one has failed.
-    fn await_deliveries(&self) -> Result<(), End> {
-        let begun = Instant::now();
-        while self.deliveries.pending() > 0 && self.deliveries.failed().is_none() {
+    /// Waits a little for delivery reports, if there are any to come.
+    fn wait(
+        &mut self,
+        setup: &SettlementSetup,
+        control: &Control,
+    ) -> Result<Result<(usize, Option<String>), Failure>, End> {
+        let begun = *self.awaited.get_or_insert_with(Instant::now);
+        if self.deliveries.pending() > 0 && self.deliveries.failed().is_none() {
             await_events(&self.producer, begun);
             if let Some((code, _)) = self.producer.client().fatal_error() {
-                return Err(self.finished(&KafkaError::Global(code)));
+                return Ok(Err(self.failure(&KafkaError::Global(code))));
             }
-            if self.control.overdue() {
+            if control.overdue() {
                 return Err(End::Stopped);
             }
         }
-        Ok(())
-    }
-
-    fn abort(&self) -> Result<(), End> {
-        transactional::abort(&self.producer, self.control)?.map_err(|error| self.finished(&error))
-    }
-
-    /// Asks the test whether to end here.
-    fn fault(&self, point: FaultPoint) -> Result<(), End> {
-        match &self.setup.options.fault {
-            Some(fault) if fault(point) => Err(End::Killed),
-            _ => Ok(()),
+        let (pending, failed) = (self.deliveries.pending(), self.deliveries.failed());
+        if pending == 0 || failed.is_some() {
+            fault(setup, FaultPoint::AfterSend)?;
         }
+        Ok(Ok((pending, failed.map(|code| code.to_string()))))
+    }
+}
+
+/// The offset behind the last record of each partition.
+fn offsets(machine: &Machine, setup: &SettlementSetup) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in machine.offsets() {
+        let topic = &setup.settings.records_topic;
+        // Refused only for a partition that is there already.
+        let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+    }
+    list
+}
+
+/// Asks the test whether to end here.
+fn fault(setup: &SettlementSetup, point: FaultPoint) -> Result<(), End> {
+    match &setup.options.fault {
+        Some(fault) if fault(point) => Err(End::Killed),
+        _ => Ok(()),
     }
 }

@@ -147,8 +147,8 @@ impl Desk {
         let (state, _) = State::open(&store).unwrap();
         let (journal, _) = Journal::open(&store, Arc::clone(&state)).unwrap();
         let outbox = Outbox::open(OutboxSetup {
-            state: Arc::clone(&state),
-            journal: Arc::clone(&journal),
+            state: state.clone(),
+            journal: journal.clone(),
             gateway_id: "gw-1".into(),
             terminals: Terminals::default(),
             receipts_max: self.receipts_max,
