@@ -23,11 +23,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::Listener;
 use axum::{Json, Router};
 use risiti_bridge::{BridgeError, DeadLetter};
 use risiti_store::{AckSink, Identity, NewRecord, Outcome};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use crate::gateway::View;
@@ -36,7 +36,10 @@ use crate::trace::{self, Latency, PaymentTrace};
 use crate::{dashboard, limits, metrics};
 
 /// Serves the admin port until told to stop.
-pub async fn serve(listener: TcpListener, view: View, mut stopping: watch::Receiver<bool>) {
+pub async fn serve<L>(listener: L, view: View, mut stopping: watch::Receiver<bool>)
+where
+    L: Listener<Addr: std::fmt::Debug>,
+{
     let app = Router::new()
         .route("/", get(dashboard::page))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -67,6 +67,9 @@ pub const SATURATED_RECHECK: std::time::Duration = std::time::Duration::from_mil
 pub const LISTEN_BACKLOG: u32 = 4_096;
 /// Pause when accepting fails (no file descriptors).
 pub const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+/// Clients without a session whose lost connection is remembered, so that what they
+/// send again with DUP is recognised: a storm of reconnects, and some 60 bytes each.
+pub const LOST_CLIENTS_KEPT: usize = 4_096;
 /// How often wills are looked at: their delay is in seconds.
 pub const SWEEP: std::time::Duration = std::time::Duration::from_millis(500);
 /// Sessions and retained messages are looked at every so many sweeps.

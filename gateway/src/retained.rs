@@ -218,7 +218,7 @@ mod tests {
         }
         let mut topics = Vec::new();
         let mut after = None;
-        loop {
+        for _ in 0..total {
             let (page, next) = r.page("a/#", after.as_ref(), 0);
             topics.extend(page.into_iter().map(|m| m.message.topic.to_string()));
             after = next;
@@ -228,5 +228,95 @@ mod tests {
         }
         let all: Vec<_> = (0..total).map(|n| format!("a/{n:04}")).collect();
         assert_eq!(topics, all);
+    }
+
+    /// What a bound counts is what is there: topic, payload, properties and what
+    /// keeping one costs.
+    #[test]
+    fn the_bound_of_bytes_is_what_the_messages_take() {
+        let message = |payload: usize| {
+            Arc::new(Message {
+                properties: vec![0; 7].into(),
+                ..Message::new("a/b", vec![b'x'; payload])
+            })
+        };
+        let whole = OVERHEAD_BYTES + 3 + 10 + 7;
+        let mut r = Retained::default();
+        assert!(!r.set(message(10), 0, 9, whole - 1));
+        assert!(r.is_empty());
+        assert!(r.set(message(10), 0, 9, whole));
+        assert_eq!((r.len(), r.is_empty(), r.bytes), (1, false, whole));
+
+        // A new value takes the place of the old one.
+        assert!(!r.set(message(12), 0, 9, whole + 1));
+        assert_eq!(r.bytes, whole);
+        assert!(r.set(message(12), 0, 9, whole + 2));
+        assert_eq!(r.bytes, whole + 2);
+
+        let other = OVERHEAD_BYTES + 1 + 4;
+        let second = || Arc::new(Message::new("c", "four"));
+        assert!(!r.fits(&second(), 9, whole + 2 + other - 1));
+        assert!(r.fits(&second(), 2, whole + 2 + other));
+        assert!(!r.fits(&second(), 1, usize::MAX));
+        assert!(r.set(second(), 0, 2, whole + 2 + other));
+        assert_eq!((r.len(), r.bytes), (2, whole + 2 + other));
+
+        // MQTT-3.3.1-6, and -7 where there is none.
+        assert!(r.set(Arc::new(Message::new("a/b", "")), 0, 2, 0));
+        assert!(r.set(Arc::new(Message::new("nobody", "")), 0, 2, 0));
+        assert_eq!((r.len(), r.bytes), (1, other));
+    }
+
+    #[test]
+    fn expired_ones_go_and_the_others_stay() {
+        let mut r = Retained::default();
+        for (topic, expiry_s) in [("a", Some(2)), ("b", Some(3)), ("c", None)] {
+            let message = Message {
+                expiry_s,
+                ..Message::new(topic, "x")
+            };
+            assert!(r.set(Arc::new(message), 1_500, 3, 10_000));
+        }
+        let given = |r: &Retained, now_ms| {
+            let (page, next) = r.page("+", None, now_ms);
+            assert_eq!(next, None);
+            page.iter()
+                .map(|m| m.message.topic.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(given(&r, 3_499), ["a", "b", "c"]);
+        assert_eq!(given(&r, 3_500), ["b", "c"]);
+        assert_eq!(r.expire(3_499), [""; 0]);
+        assert_eq!(r.expire(3_500), ["a"]);
+        assert_eq!((r.len(), r.bytes), (2, 2 * (OVERHEAD_BYTES + 2)));
+        assert_eq!(r.expire(4_500), ["b"]);
+        assert_eq!(r.bytes, OVERHEAD_BYTES + 2);
+        assert_eq!(given(&r, u64::MAX), ["c"]);
+    }
+
+    #[test]
+    fn a_filter_that_matches_little_comes_to_its_end_in_pages_too() {
+        let mut r = Retained::default();
+        let total = limits::RETAINED_LOOKED_AT_PER_PAGE + 1;
+        for n in 0..total {
+            let message = Message::new(format!("a/{n:06}"), "x");
+            assert!(r.set(Arc::new(message), 0, total, usize::MAX));
+        }
+        let last = format!("a/{:06}", total - 1);
+        let filter = "a/+/none";
+        let (page, next) = r.page(filter, None, 0);
+        assert!(page.is_empty());
+        let next = next.unwrap();
+        assert_eq!(next, format!("a/{:06}", total - 2), "all it looked at");
+        assert!(r.page(filter, Some(&next), 0).0.is_empty());
+        assert_eq!(r.page(filter, Some(&next), 0).1, None);
+        // Where many match, a page has so many of them.
+        let (page, next) = r.page("a/+", None, 0);
+        assert_eq!(page.len(), limits::RETAINED_PER_PAGE);
+        assert_eq!(page.last().map(|m| &m.message.topic), next.as_ref());
+        let (page, next) = r.page("a/#", Some(&format!("a/{:06}", total - 2).into()), 0);
+        assert_eq!(page.len(), 1);
+        assert_eq!(*page[0].message.topic, *last);
+        assert_eq!(next, None);
     }
 }

@@ -11,13 +11,14 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 use parking_lot::{Mutex, MutexGuard};
 use risiti_mqtt::topics::filter_matches;
-use risiti_mqtt::{Message, Qos, Subscription, Will};
+use risiti_mqtt::{Message, Qos, ReasonCode, RetainHandling, Subscription, Will};
 
 use crate::fanout::{FilterNumber, LiveSubscriber};
+use crate::limits;
 use crate::mailbox::Mailbox;
 use crate::outgoing::{Outgoing, Queued};
 use crate::receipts::ReceiptsQueue;
-use crate::rows::{SessionNumber, WillNumber};
+use crate::rows::{self, SessionNumber, SessionRow, WillNumber};
 
 /// A connection's place in a session: only the holder of the newest may act.
 pub type Epoch = u64;
@@ -97,6 +98,41 @@ impl Session {
         }
     }
 
+    /// One that a restart finds: offline since its row says, or from now on if it
+    /// was connected when the gateway died, or if a clock that was not set wrote the
+    /// row. Its subscriptions and what it is owed are brought back by the caller.
+    pub fn restore(client_id: ByteString, row: &SessionRow, now_ms: u64) -> Self {
+        let session = Self::new(client_id, row.number, row.expiry_s.max(1));
+        {
+            let mut state = session.lock();
+            state.expiry_s = row.expiry_s;
+            let since_ms = row
+                .disconnected_ms
+                .filter(|ms| (limits::CLOCK_SET_MS_MIN..=now_ms).contains(ms));
+            state.disconnected_ms = Some(since_ms.unwrap_or(now_ms));
+            state.row_is_stale = row.disconnected_ms.is_none();
+        }
+        session
+    }
+
+    /// Whether a CONNECT goes on with it: a session ends with its connection unless
+    /// it is persistent; a clean start ends any (MQTT-3.1.2-4).
+    pub fn is_resumed_by(&self, clean_start: bool, now_ms: u64) -> bool {
+        self.persistent && !clean_start && !self.lock().has_expired(now_ms)
+    }
+
+    /// Its row as it is now.
+    pub fn row(&self, state: &SessionState) -> Vec<u8> {
+        rows::encode(&SessionRow::new(
+            self.number,
+            state.expiry_s,
+            state.disconnected_ms,
+            state.outgoing.sent(),
+            state.receipts.as_ref().and_then(|r| r.sent()),
+            state.all_subscriptions(),
+        ))
+    }
+
     /// Messages it published that wait for the store.
     pub fn publishing(&self) -> usize {
         self.publishing.load(Ordering::Acquire)
@@ -118,7 +154,98 @@ impl Session {
     }
 }
 
+/// What follows from a connection that takes its place in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seated {
+    /// Its place.
+    pub epoch: Epoch,
+    /// The expiry is another one than the row says.
+    pub expiry_changed: bool,
+    /// The row says that the session is offline.
+    pub stored_as_offline: bool,
+}
+
 impl SessionState {
+    /// A connection takes its place; any older one acts in vain from now on.
+    pub fn seat(&mut self, mailbox: Arc<Mailbox>, expiry_s: u32) -> Seated {
+        self.epoch += 1;
+        self.mailbox = Some(mailbox);
+        let seated = Seated {
+            epoch: self.epoch,
+            expiry_changed: self.expiry_s != expiry_s,
+            stored_as_offline: !self.row_is_stale,
+        };
+        self.expiry_s = expiry_s;
+        self.disconnected_ms = None;
+        self.start_over();
+        if let Some(receipts) = &mut self.receipts {
+            receipts.connected();
+        }
+        seated
+    }
+
+    /// The connection that holds it acts in vain from now on; its mailbox, to tell
+    /// it so.
+    pub fn unseat(&mut self) -> Option<Arc<Mailbox>> {
+        self.epoch += 1;
+        self.mailbox.take()
+    }
+
+    /// The connection of that place is over; `expiry_s` if it set another expiry.
+    /// False: it had lost its place before.
+    pub fn leave(&mut self, epoch: Epoch, now_ms: u64, expiry_s: Option<u32>) -> bool {
+        if self.epoch != epoch || self.ended {
+            return false;
+        }
+        self.unseat();
+        self.disconnected_ms = Some(now_ms);
+        self.row_is_stale = true;
+        self.start_over();
+        if let Some(expiry_s) = expiry_s {
+            self.expiry_s = expiry_s;
+        }
+        true
+    }
+
+    /// SUBSCRIBE to its own receipts, by the connection of that place: the code of
+    /// SUBACK, and whether the last receipt is asked for. `most` subscriptions a
+    /// session.
+    ///
+    /// # Errors
+    /// The code of the refusal.
+    pub fn subscribe_receipts(
+        &mut self,
+        epoch: Epoch,
+        subscription: Subscription,
+        most: usize,
+    ) -> Result<(ReasonCode, bool), ReasonCode> {
+        if self.epoch != epoch || self.ended {
+            return Err(ReasonCode::UnspecifiedError);
+        }
+        let handling = subscription.retain_handling;
+        let code = match subscription.qos {
+            Qos::AtMostOnce => ReasonCode::Success,
+            Qos::AtLeastOnce | Qos::ExactlyOnce => ReasonCode::GrantedQos1,
+        };
+        let count = self.all_subscriptions().count();
+        let is_new = match &mut self.receipts {
+            Some(queue) if queue.subscription().is_some() => queue.subscribe(subscription),
+            _ if count >= most => return Err(ReasonCode::QuotaExceeded),
+            Some(queue) => queue.subscribe(subscription),
+            none => {
+                // Nothing was sent in this session yet.
+                *none = Some(Box::new(ReceiptsQueue::resume(subscription, Some(0))));
+                true
+            }
+        };
+        let wants_last = match handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        Ok((code, wants_last))
+    }
+
     /// Whether it is offline for as long as it may be.
     pub fn has_expired(&self, now_ms: u64) -> bool {
         self.disconnected_ms

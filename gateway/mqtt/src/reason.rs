@@ -152,6 +152,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn people_read_the_name_and_the_number_of_a_code() {
+        assert_eq!(
+            ReasonCode::NotAuthorized.to_string(),
+            "not authorized (0x87)"
+        );
+    }
+
     /// MQTT 5.0, table 3-1.
     #[test]
     fn connack_carries_the_codes_of_its_table() {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::notation::bytes;
+use support::notation::{bytes, show};
 use support::script::{Case, Feeding, Script, cases};
 
 const FILES: &[(&str, &str)] = &[
@@ -14,6 +14,9 @@ const FILES: &[(&str, &str)] = &[
     ("subscribe", include_str!("cases/subscribe.txt")),
     ("ending", include_str!("cases/ending.txt")),
     ("malformed", include_str!("cases/malformed.txt")),
+    ("strings", include_str!("cases/strings.txt")),
+    ("headers", include_str!("cases/headers.txt")),
+    ("flow", include_str!("cases/flow.txt")),
 ];
 
 fn all() -> impl Iterator<Item = (&'static str, Case)> {
@@ -50,7 +53,7 @@ fn it_makes_no_difference_how_the_bytes_are_cut() {
 #[test]
 fn there_are_enough_cases_and_no_two_of_a_name() {
     let mut names: Vec<_> = all().map(|(file, case)| (file, case.name)).collect();
-    assert!(names.len() >= 120, "{}", names.len());
+    assert!(names.len() >= 380, "{}", names.len());
     let count = names.len();
     names.sort();
     names.dedup();
@@ -92,6 +95,7 @@ fn no_flipped_bit_of_any_case_makes_a_panic() {
                     let before = Case {
                         name: String::new(),
                         lines: vec![line.clone()],
+                        shows: Vec::new(),
                     };
                     let _mismatch = script.run(&before);
                 }
@@ -102,5 +106,62 @@ fn no_flipped_bit_of_any_case_makes_a_panic() {
                 script.take_output();
             }
         }
+    }
+}
+
+/// A negative control of the cases themselves: no expected byte can be another one
+/// without its case failing, and no expected event or state either.
+#[test]
+fn control_no_expected_byte_may_be_another() {
+    let mut flipped = 0;
+    for (file, case) in all() {
+        for at in 0..case.lines.len() {
+            for wrong in wrong_lines(&case.lines[at]) {
+                let mut lines = case.lines.clone();
+                lines[at].clone_from(&wrong);
+                let other = Case {
+                    name: case.name.clone(),
+                    lines,
+                    shows: Vec::new(),
+                };
+                assert!(
+                    Script::new(Feeding::AllAtOnce).run(&other).is_err(),
+                    "{file}: {}: nobody notices «{wrong}» for «{}»",
+                    case.name,
+                    case.lines[at]
+                );
+                flipped += 1;
+            }
+        }
+    }
+    assert!(flipped > 2_500, "{flipped}");
+}
+
+/// Every line that says something else than this one in one place.
+fn wrong_lines(line: &str) -> Vec<String> {
+    if let Some(code) = line
+        .strip_prefix("< disconnect ")
+        .or_else(|| line.strip_prefix("< connack "))
+    {
+        let other = if code == "81" { "82" } else { "81" };
+        return vec![line.replace(code, other), "<".to_owned()];
+    }
+    if let Some(text) = line.strip_prefix('<') {
+        let wanted = bytes(text);
+        let mut wrong: Vec<_> = (0..wanted.len())
+            .map(|at| {
+                let mut wanted = wanted.clone();
+                wanted[at] ^= 1 << (at % 8);
+                format!("< {}", show(&wanted))
+            })
+            .collect();
+        wrong.push(format!("< {} 00", show(&wanted)));
+        return wrong;
+    }
+    match line {
+        "reads" => vec!["waits".to_owned()],
+        "waits" => vec!["reads".to_owned()],
+        _ if line.starts_with("= ") => vec![format!("{line}?")],
+        _ => Vec::new(),
     }
 }

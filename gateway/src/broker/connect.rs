@@ -8,11 +8,11 @@ use risiti_mqtt::connection::Closed;
 use risiti_mqtt::{CloseCause, ConnectRequest, ReasonCode};
 use risiti_store::state::Batch;
 
-use super::receipts::RECEIPTS_TOPIC;
+use super::records::RECEIPTS_TOPIC;
 use super::wills::Cause;
 use super::{Broker, Seat};
 use crate::mailbox::{Farewell, Mailbox};
-use crate::rows::{self, SessionNumber, SessionRow, WillRow};
+use crate::rows::{self, SessionNumber, WillRow};
 use crate::session::Session;
 
 /// A CONNECT that was let in.
@@ -76,16 +76,14 @@ impl Broker {
             if let Some(old) = &old {
                 self.supersede(old);
             }
-            // A session ends with its connection unless it is persistent; a
-            // clean start ends any (MQTT-3.1.2-4).
             let now_ms = self.steady_ms();
             let resumed = old
                 .as_ref()
-                .filter(|s| s.persistent && !request.clean_start && !s.lock().has_expired(now_ms))
+                .filter(|s| s.is_resumed_by(request.clean_start, now_ms))
                 .cloned();
             if let (Some(old), None) = (&old, &resumed) {
                 self.end_session(&mut sessions, old, &mut batch);
-                self.journal.forget(client_id.as_bytes().clone());
+                self.forget_packets(&client_id);
             }
             let session = match &resumed {
                 Some(session) => {
@@ -109,18 +107,10 @@ impl Broker {
                 }
             };
             let mut state = session.lock();
-            state.epoch += 1;
-            state.mailbox = Some(mailbox.clone());
-            let changed = resumed.is_none() || state.expiry_s != expiry_s;
-            let stored_as_offline = resumed.is_some() && !state.row_is_stale;
-            state.expiry_s = expiry_s;
-            state.disconnected_ms = None;
-            state.start_over();
-            if let Some(receipts) = &mut state.receipts {
-                receipts.connected();
-            }
-            if session.persistent && (changed || stored_as_offline) {
-                let row = session_row(&session, &state);
+            let seated = state.seat(mailbox.clone(), expiry_s);
+            let changed = resumed.is_none() || seated.expiry_changed;
+            if session.persistent && (changed || seated.stored_as_offline) {
+                let row = session.row(&state);
                 if changed {
                     batch.put(rows::session_key(&client_id), row);
                 } else {
@@ -144,7 +134,7 @@ impl Broker {
             }
             let seat = Seat {
                 session: session.clone(),
-                epoch: state.epoch,
+                epoch: seated.epoch,
             };
             let unreleased = state.unreleased.clone();
             (seat, resumed.is_some(), unreleased)
@@ -175,10 +165,7 @@ impl Broker {
 
     /// Ends the connection that holds a session now, if any.
     fn supersede(&self, session: &Arc<Session>) {
-        let mut state = session.lock();
-        // Whatever the old connection still does, it does in vain.
-        state.epoch += 1;
-        if let Some(mailbox) = state.mailbox.take() {
+        if let Some(mailbox) = session.lock().unseat() {
             self.metrics.taken_over.fetch_add(1, Ordering::Relaxed);
             mailbox.end(Farewell::TakenOver);
         }
@@ -192,19 +179,10 @@ impl Broker {
         {
             let _order = self.order.lock();
             let mut sessions = self.sessions.lock();
-            {
-                let mut state = session.lock();
-                if state.epoch != seat.epoch || state.ended {
-                    return;
-                }
-                state.epoch += 1;
-                state.mailbox = None;
-                state.disconnected_ms = Some(self.steady_ms());
-                state.row_is_stale = true;
-                state.start_over();
-                if let Some(expiry_s) = closed.session_expiry_s {
-                    state.expiry_s = expiry_s.min(self.limits().session_expiry_s_max);
-                }
+            let most_s = self.limits().session_expiry_s_max;
+            let expiry_s = closed.session_expiry_s.map(|s| s.min(most_s));
+            if !session.lock().leave(seat.epoch, self.steady_ms(), expiry_s) {
+                return;
             }
             let cause = if closed.publish_will {
                 Cause::Lost
@@ -215,9 +193,40 @@ impl Broker {
             let over = session.lock().expiry_s == 0 || !session.persistent;
             if over {
                 self.end_session(&mut sessions, session, &mut batch);
+                match closed.cause {
+                    CloseCause::ClientDisconnected(_) => self.forget_packets(&session.client_id),
+                    _ => self.forget_packets_later(&sessions, &session.client_id),
+                }
             }
         }
         self.submit(batch);
+    }
+
+    /// Packet identifiers of a client whose session is over stand for nothing any
+    /// more. What the journal remembers of them goes, or names that come once would
+    /// add up on disk for ever.
+    fn forget_packets(&self, client_id: &ByteString) {
+        self.journal.forget(client_id.as_bytes().clone());
+    }
+
+    /// The same for a client without a session that has lost its connection: many
+    /// come again at once, and send with DUP what was not acknowledged. So the last
+    /// [`LOST_CLIENTS_KEPT`](crate::limits::LOST_CLIENTS_KEPT) are still recognised.
+    fn forget_packets_later(
+        &self,
+        sessions: &std::collections::HashMap<ByteString, Arc<Session>>,
+        client_id: &ByteString,
+    ) {
+        let mut lost = self.lost_clients.lock();
+        lost.push_back(client_id.clone());
+        if lost.len() > crate::limits::LOST_CLIENTS_KEPT
+            && let Some(oldest) = lost.pop_front()
+        {
+            // One that is here again is lost again, or takes its leave.
+            if !sessions.contains_key(&oldest) {
+                self.forget_packets(&oldest);
+            }
+        }
     }
 
     /// Discards a session with everything that belongs to it.
@@ -312,6 +321,7 @@ impl Broker {
             for session in &over {
                 tracing::debug!(client = %session.client_id, "session expired");
                 self.end_session(&mut sessions, session, &mut batch);
+                self.forget_packets(&session.client_id);
             }
         }
         self.submit(batch);
@@ -325,25 +335,10 @@ impl Broker {
         for session in self.sessions.lock().values() {
             let mut state = session.lock();
             if state.row_is_stale && session.persistent && state.mailbox.is_none() && !state.ended {
-                batch.put(
-                    rows::session_key(&session.client_id),
-                    session_row(session, &state),
-                );
+                batch.put(rows::session_key(&session.client_id), session.row(&state));
                 state.row_is_stale = false;
             }
         }
         self.submit(batch);
     }
-}
-
-/// The row of a session as it is now.
-pub(super) fn session_row(session: &Session, state: &crate::session::SessionState) -> Vec<u8> {
-    rows::encode(&SessionRow::new(
-        session.number,
-        state.expiry_s,
-        state.disconnected_ms,
-        state.outgoing.sent(),
-        state.receipts.as_ref().and_then(|r| r.sent()),
-        state.all_subscriptions(),
-    ))
 }

@@ -26,7 +26,7 @@ mod settlement;
 mod subscribe;
 mod wills;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -41,6 +41,7 @@ pub use connect::Connected;
 pub use outbox::PageRead;
 pub use publish::{Delivered, Publisher, Taken};
 pub use receipts::{Receipts, ReceiptsPage, ReceiptsParts};
+pub use records::{Refusal, forbidden, record};
 pub use subscribe::Subscribed;
 
 use crate::clock::Clock;
@@ -133,6 +134,8 @@ pub struct Broker {
     settled: mpsc::UnboundedSender<Settlement>,
     /// By when they are due, steady milliseconds.
     wills: Mutex<BTreeMap<(u64, WillNumber), (SessionNumber, DelayedWill)>>,
+    /// Clients without a session that have lost their connection, oldest first.
+    lost_clients: Mutex<VecDeque<ByteString>>,
     /// Bytes of all PUBLISHes that are not settled.
     ungated_bytes: AtomicUsize,
     ungated_fell: Notify,
@@ -173,6 +176,7 @@ impl Broker {
             fanout,
             settled,
             wills: Mutex::default(),
+            lost_clients: Mutex::default(),
             ungated_bytes: AtomicUsize::new(0),
             ungated_fell: Notify::new(),
             connections: AtomicUsize::new(0),

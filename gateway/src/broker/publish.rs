@@ -8,9 +8,9 @@ use risiti_mqtt::{Message, Qos, ReasonCode};
 use risiti_store::state::Batch;
 use risiti_store::{AckSink, NewRecord, Outcome, StoreError};
 
-use super::receipts::RECEIPTS_TOPIC;
-use super::records::{Refusal, record};
+use super::records::{Refusal, forbidden, record};
 use super::settlement::{RecordFirst, Ticket};
+use super::wills::DelayedWill;
 use super::{Broker, Seat};
 use crate::mailbox::{Mailbox, Settled};
 use crate::outgoing::Sequence;
@@ -55,22 +55,9 @@ pub struct Delivered {
 impl Broker {
     /// Takes a PUBLISH. Never blocks; `message` owns its bytes.
     pub fn publish(&self, from: &Publisher<'_>, message: Message, how: Delivered) -> Taken {
-        if message.topic.starts_with('$') {
-            // The server's own (MQTT 5.0, section 4.7.2).
-            return Taken::Now(
-                ReasonCode::NotAuthorized,
-                Some("topics that begin with $ are the server's"),
-            );
-        }
-        if self.receipts.is_receipts_topic(&message.topic) {
+        if let Some((reason, why)) = forbidden(self.receipts.topics(), &message) {
             self.metrics.refused.fetch_add(1, Ordering::Relaxed);
-            return Taken::Now(ReasonCode::NotAuthorized, Some(RECEIPTS_TOPIC));
-        }
-        if !message.payload_format_is_valid() {
-            return Taken::Now(
-                ReasonCode::PayloadFormatInvalid,
-                Some("the payload is not the UTF-8 that it says it is"),
-            );
+            return Taken::Now(reason, Some(why));
         }
         let now_ms = self.now_ms();
         let routes = self.routes.newest();
@@ -194,10 +181,17 @@ impl Broker {
     /// Publishes a message of the gateway's own accord: a will. Its row goes
     /// once all that follows from it is durable. False: too much waits for the
     /// disk, try again.
-    pub(super) fn publish_own(&self, message: Message, client_id: &str, row: Vec<u8>) -> bool {
+    pub(super) fn publish_own(&self, will: &DelayedWill, row: Vec<u8>) -> bool {
+        let DelayedWill {
+            client_id,
+            publisher,
+            message,
+            ..
+        } = will;
+        let (message, publisher) = (message.clone(), *publisher);
         if self.receipts.is_receipts_topic(&message.topic) {
             // Of a time when this was an ordinary topic.
-            tracing::warn!(client_id, topic = %message.topic, "a will to a receipts topic is not published");
+            tracing::warn!(%client_id, topic = %message.topic, "a will to a receipts topic is not published");
             let mut batch = Batch::new();
             batch.delete(row);
             self.submit(batch);
@@ -213,13 +207,13 @@ impl Broker {
         let record = routes
             .find(&message.topic)
             .and_then(|route| record(route, &message, client_id, how, now_ms).ok());
-        let matches = self.matches(&message, 0);
+        let matches = self.matches(&message, publisher);
         let draft = Draft {
             seat: None,
             message,
             matches,
             identifier: None,
-            publisher: 0,
+            publisher,
             received_ms: now_ms,
             reply: None,
             then_delete: Some(row),
@@ -232,7 +226,7 @@ impl Broker {
             None => match self.accept(draft) {
                 Ok(_) => true,
                 Err(error) => {
-                    tracing::warn!(%error, client_id, "a will can't be published now");
+                    tracing::warn!(%error, %client_id, "a will can't be published now");
                     false
                 }
             },

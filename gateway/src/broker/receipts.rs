@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 use bytestring::ByteString;
 use risiti_bridge::receipts::{Arrivals, Outbox, StoredReceipt};
 use risiti_bridge::trace::{Step, TraceLog};
-use risiti_mqtt::{Message, Qos, ReasonCode, RetainHandling, Subscription, TopicFilter};
+use risiti_mqtt::{Message, ReasonCode, Subscription, TopicFilter};
 use risiti_store::StoreError;
 use risiti_store::state::Batch;
 use tokio::sync::Semaphore;
@@ -32,9 +32,6 @@ use super::{Broker, Seat};
 use crate::limits;
 use crate::receipts::queue::{Next, Page, PageRead};
 use crate::receipts::{ReceiptsQueue, ReceiptsTopics};
-
-/// What a client is told that publishes there.
-pub(super) const RECEIPTS_TOPIC: &str = "receipts are the gateway's to publish";
 
 /// What delivery of receipts is built from.
 pub struct ReceiptsParts {
@@ -70,8 +67,13 @@ impl Receipts {
         self.parts.topics.terminal(topic).is_some()
     }
 
+    /// Which topic is whose.
+    pub(super) fn topics(&self) -> &ReceiptsTopics {
+        &self.parts.topics
+    }
+
     fn is_own(&self, filter: &TopicFilter, client_id: &str) -> bool {
-        filter.share.is_none() && self.parts.topics.terminal(&filter.filter) == Some(client_id)
+        self.parts.topics.is_own(filter, client_id)
     }
 }
 
@@ -142,38 +144,20 @@ impl Broker {
             tracing::info!(%client_id, filter = %subscription.filter.filter, "SUBSCRIBE refused: not this client's receipts");
             return refused(ReasonCode::NotAuthorized);
         }
-        let handling = subscription.retain_handling;
-        let code = match subscription.qos {
-            Qos::AtMostOnce => ReasonCode::Success,
-            Qos::AtLeastOnce | Qos::ExactlyOnce => ReasonCode::GrantedQos1,
-        };
-        let is_new = {
-            let mut state = seat.session.lock();
-            if state.epoch != seat.epoch || state.ended {
-                return refused(ReasonCode::UnspecifiedError);
-            }
-            let count = state.all_subscriptions().count();
-            let most = self.limits().subscriptions_per_session_max as usize;
-            match &mut state.receipts {
-                Some(queue) if queue.subscription().is_some() => queue.subscribe(subscription),
-                _ if count >= most => return refused(ReasonCode::QuotaExceeded),
-                Some(queue) => queue.subscribe(subscription),
-                none => {
-                    // Nothing was sent in this session yet.
-                    *none = Some(Box::new(ReceiptsQueue::resume(subscription, Some(0))));
-                    true
+        let most = self.limits().subscriptions_per_session_max as usize;
+        let granted = seat
+            .session
+            .lock()
+            .subscribe_receipts(seat.epoch, subscription, most);
+        match granted {
+            Err(code) => refused(code),
+            Ok((code, wants_last)) => {
+                self.receipts.parts.outbox.seen(client_id);
+                Asked {
+                    code,
+                    wants_last: Some(wants_last),
                 }
             }
-        };
-        self.receipts.parts.outbox.seen(client_id);
-        let wants_last = match handling {
-            RetainHandling::Send => true,
-            RetainHandling::SendIfNew => is_new,
-            RetainHandling::DoNotSend => false,
-        };
-        Asked {
-            code,
-            wants_last: Some(wants_last),
         }
     }
 
@@ -234,26 +218,7 @@ impl Broker {
             let _turn = turn;
             let outbox = &self.receipts.parts.outbox;
             let terminal = &*seat.session.client_id;
-            // Before the page is read: what comes in between is not the last one,
-            // but waits.
-            let end = match page.wants_end || page.wants_last {
-                true => outbox.end(terminal)?,
-                false => 0,
-            };
-            let receipts = outbox.page(terminal, page.after, limits::RECEIPTS_PER_PAGE)?;
-            let last = match page.wants_last && receipts.is_empty() {
-                true => outbox.last(terminal)?,
-                false => None,
-            };
-            let now_ms = self.now_ms();
-            Ok(PageRead {
-                complete: receipts.len() < limits::RECEIPTS_PER_PAGE,
-                receipts,
-                end: page.wants_end.then_some(end),
-                last: last
-                    .filter(|last| last.number < end)
-                    .filter(|last| last.expires_ms.is_none_or(|ms| now_ms < ms)),
-            })
+            page.read(outbox, terminal, self.now_ms())
         });
         match read.await {
             Ok(read) => read.map(|read| ReceiptsPage { page, read }),

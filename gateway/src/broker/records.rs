@@ -14,9 +14,32 @@ use risiti_store::{Identity, NewRecord, Record};
 use super::Broker;
 use super::publish::Delivered;
 use crate::mailbox::{Mailbox, Settled};
+use crate::receipts::ReceiptsTopics;
+
+/// What a client is told that publishes there.
+pub(super) const RECEIPTS_TOPIC: &str = "receipts are the gateway's to publish";
+
+/// Why nobody may publish this message, if so.
+pub fn forbidden(topics: &ReceiptsTopics, message: &Message) -> Option<(ReasonCode, &'static str)> {
+    if message.topic.starts_with('$') {
+        // The server's own (MQTT 5.0, section 4.7.2).
+        return Some((
+            ReasonCode::NotAuthorized,
+            "topics that begin with $ are the server's",
+        ));
+    }
+    if topics.terminal(&message.topic).is_some() {
+        return Some((ReasonCode::NotAuthorized, RECEIPTS_TOPIC));
+    }
+    (!message.payload_format_is_valid()).then_some((
+        ReasonCode::PayloadFormatInvalid,
+        "the payload is not the UTF-8 that it says it is",
+    ))
+}
 
 /// Why a message on a record's topic is no record.
-pub(super) enum Refusal {
+#[derive(Debug)]
+pub enum Refusal {
     /// Another terminal's topic.
     Foreign(&'static str),
     /// Not what the format says.
@@ -24,7 +47,10 @@ pub(super) enum Refusal {
 }
 
 /// A message on a route's topic, as the journal takes it.
-pub(super) fn record(
+///
+/// # Errors
+/// It is none, or another terminal's.
+pub fn record(
     route: &Compiled,
     message: &Message,
     client_id: &str,

@@ -77,6 +77,7 @@ impl Broker {
                     let will = DelayedWill {
                         number,
                         client_id,
+                        publisher: session,
                         message,
                     };
                     broker.delay_will(session, will, row.delay_s.min(expiry_s));
@@ -119,11 +120,7 @@ impl Broker {
         row: &SessionRow,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let session = Arc::new(Session::new(
-            client_id.clone(),
-            row.number,
-            row.expiry_s.max(1),
-        ));
+        let session = Arc::new(Session::restore(client_id.clone(), row, now_ms));
         let owed = self.owed(row.number)?;
         let unreleased = self
             .state
@@ -137,14 +134,6 @@ impl Broker {
             .collect();
         {
             let mut state = session.lock();
-            state.expiry_s = row.expiry_s;
-            // Still open when the gateway died, or written by a clock that was
-            // not set: it is offline from now on.
-            let since_ms = row
-                .disconnected_ms
-                .filter(|ms| (limits::CLOCK_SET_MS_MIN..=now_ms).contains(ms));
-            state.disconnected_ms = Some(since_ms.unwrap_or(now_ms));
-            state.row_is_stale = row.disconnected_ms.is_none();
             state.unreleased = unreleased;
             if let Some(owed) = owed {
                 state.owed = owed.count;

@@ -7,7 +7,6 @@ use bytestring::ByteString;
 use risiti_mqtt::{Message, Qos, ReasonCode, RetainHandling, Subscription, TopicFilter};
 use risiti_store::state::Batch;
 
-use super::connect::session_row;
 use super::publish::{Draft, RETAINED_AGAIN};
 use super::{Broker, Seat};
 use crate::mailbox::Mailbox;
@@ -207,7 +206,7 @@ impl Broker {
         let mut batch = Batch::new();
         batch.put(
             rows::session_key(&seat.session.client_id),
-            session_row(&seat.session, &state),
+            seat.session.row(&state),
         );
         Some(batch)
     }

@@ -20,6 +20,9 @@ use crate::session::Session;
 pub(super) struct DelayedWill {
     pub number: WillNumber,
     pub client_id: ByteString,
+    /// Its client's session, which does not hear it where it said no local; 0 for
+    /// one that is no more.
+    pub publisher: SessionNumber,
     pub message: Message,
 }
 
@@ -58,6 +61,7 @@ impl Broker {
             let will = DelayedWill {
                 number,
                 client_id: session.client_id.clone(),
+                publisher: session.number,
                 message: will.message,
             };
             match cause {
@@ -108,7 +112,7 @@ impl Broker {
         let broker = self.clone();
         tokio::spawn(async move {
             let row = rows::will_key(will.number);
-            if broker.publish_own(will.message.clone(), &will.client_id, row) {
+            if broker.publish_own(&will, row) {
                 broker.metrics.wills.fetch_add(1, Ordering::Relaxed);
             } else {
                 // Of no session any more: nothing can recall it.

@@ -1,6 +1,6 @@
 //! What a session is owed, from its queue and the store to the client.
 
-use risiti_mqtt::{Deliver, Delivery, ReasonCode};
+use risiti_mqtt::{Deliver, Delivery, Qos, ReasonCode};
 use risiti_store::StoreError;
 
 use super::{RETAINED, Shell};
@@ -85,12 +85,14 @@ impl Shell {
 
     pub(super) fn send(&mut self, seat: &Seat, queued: &Queued, unix_ms: u64) {
         let waited_s = (unix_ms.saturating_sub(queued.received_ms) / 1000) as u32;
+        // What was sent once at QoS 2 expires no more: MQTT-4.3.3-7.
+        let is_begun = queued.dup && queued.qos == Qos::ExactlyOnce;
         let expiry_s = match queued.message.expiry_s {
-            Some(expiry_s) if waited_s >= expiry_s => {
+            Some(expiry_s) if waited_s >= expiry_s && !is_begun => {
                 self.broker.expired(seat, queued);
                 return;
             }
-            other => other.map(|expiry_s| expiry_s - waited_s),
+            other => other.map(|expiry_s| expiry_s.saturating_sub(waited_s)),
         };
         let packet_id = if queued.sequence == 0 {
             0

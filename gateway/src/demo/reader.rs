@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use risiti_bridge::headers;
 use risiti_sim::ledger::{self, Delivery, Entry, Found};
 
 use super::Failure;
@@ -171,11 +172,7 @@ fn partitions(
 }
 
 fn take(read: &mut Read, message: &BorrowedMessage<'_>, topics: &Topics) {
-    let header = |name: &str| {
-        let headers = message.headers()?;
-        let header = headers.iter().find(|header| header.key == name)?;
-        std::str::from_utf8(header.value?).ok()
-    };
+    let header = |name: &str| headers::text(message, name);
     let entry = Entry {
         partition: message.partition(),
         offset: message.offset(),

@@ -27,8 +27,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use risiti_bridge::receipts::{ReceiptNumber, StoredReceipt};
+use risiti_bridge::receipts::{Outbox, ReceiptNumber, StoredReceipt};
 use risiti_mqtt::{Qos, Subscription};
+use risiti_store::StoreError;
 
 use crate::identifiers::Identifiers;
 use crate::limits;
@@ -72,6 +73,39 @@ pub struct Page {
     pub wants_end: bool,
     /// Whether [`PageRead::last`] is wanted if there are none.
     pub wants_last: bool,
+}
+
+impl Page {
+    /// Reads it from the outbox.
+    ///
+    /// # Errors
+    /// The store can't be read right now.
+    pub fn read(
+        &self,
+        outbox: &Outbox,
+        terminal: &str,
+        now_ms: u64,
+    ) -> Result<PageRead, StoreError> {
+        // Before the page is read: what comes in between is not the last one, but
+        // waits.
+        let end = match self.wants_end || self.wants_last {
+            true => outbox.end(terminal)?,
+            false => 0,
+        };
+        let receipts = outbox.page(terminal, self.after, limits::RECEIPTS_PER_PAGE)?;
+        let last = match self.wants_last && receipts.is_empty() {
+            true => outbox.last(terminal)?,
+            false => None,
+        };
+        Ok(PageRead {
+            complete: receipts.len() < limits::RECEIPTS_PER_PAGE,
+            receipts,
+            end: self.wants_end.then_some(end),
+            last: last
+                .filter(|last| last.number < end)
+                .filter(|last| last.expires_ms.is_none_or(|ms| now_ms < ms)),
+        })
+    }
 }
 
 /// Such a page as it was read.
@@ -353,22 +387,22 @@ impl ReceiptsQueue {
         })
     }
 
-    /// A client that never acknowledges its oldest must not meet the same
-    /// identifier twice.
+    /// A client that never acknowledges one must not meet its identifier again
+    /// (MQTT-2.2.1-3). What is in flight is at most a window.
     fn identifier_is_free(&self, number: ReceiptNumber) -> bool {
-        self.in_flight.first_key_value().is_none_or(|(oldest, _)| {
-            number.abs_diff(*oldest) < Identifiers::RECEIPTS.count()
-                && !self.in_flight.contains_key(&number)
-        })
+        self.in_flight_under(Identifiers::RECEIPTS.of(number))
+            .is_none()
+    }
+
+    fn in_flight_under(&self, packet_id: u16) -> Option<ReceiptNumber> {
+        let mut numbers = self.in_flight.keys().copied();
+        numbers.find(|number| Identifiers::RECEIPTS.of(*number) == packet_id)
     }
 
     /// A delivery is over: acknowledged, refused, or not to be made at all.
     /// `None`: nothing is in flight under that identifier.
     pub fn done(&mut self, packet_id: u16) -> Option<InFlight> {
-        let number = *self
-            .in_flight
-            .keys()
-            .find(|number| Identifiers::RECEIPTS.of(**number) == packet_id)?;
+        let number = self.in_flight_under(packet_id)?;
         if self.reading {
             self.done_meanwhile.push(number);
         }
@@ -377,5 +411,7 @@ impl ReceiptsQueue {
     }
 }
 
+#[cfg(test)]
+mod page_tests;
 #[cfg(test)]
 mod tests;

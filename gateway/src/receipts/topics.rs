@@ -5,6 +5,7 @@
 //! which terminals exist.
 
 use bytestring::ByteString;
+use risiti_mqtt::TopicFilter;
 
 /// The template, cut at its `{id}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,13 @@ impl ReceiptsTopics {
             .strip_prefix(&*self.before)?
             .strip_suffix(&*self.behind)?;
         (!id.contains(['/', '+', '#'])).then_some(id)
+    }
+
+    /// Whether a SUBSCRIBE with this filter is to the client's own receipts, and to
+    /// nothing else (G9).
+    #[must_use]
+    pub fn is_own(&self, filter: &TopicFilter, client_id: &str) -> bool {
+        filter.share.is_none() && self.terminal(&filter.filter) == Some(client_id)
     }
 
     /// The topic of a terminal.
@@ -77,5 +85,20 @@ mod tests {
             Some("7")
         );
         assert_eq!(ReceiptsTopics::new("{id}").terminal("7"), Some("7"));
+    }
+
+    /// G9: a terminal reads its own receipts; neither another's, nor in a group.
+    #[test]
+    fn a_subscription_is_to_the_clients_own_receipts_or_to_nobodys() {
+        let topics = ReceiptsTopics::new("t/{id}/receipts");
+        let is_own = |filter: &str, client_id| {
+            let filter = TopicFilter::parse(filter.into(), true).unwrap();
+            topics.is_own(&filter, client_id)
+        };
+        assert!(is_own("t/17/receipts", "17"));
+        assert!(!is_own("t/17/receipts", "18"));
+        assert!(!is_own("$share/g/t/17/receipts", "17"));
+        assert!(!is_own("t/+/receipts", "17"));
+        assert!(!is_own("t/17/other", "17"));
     }
 }

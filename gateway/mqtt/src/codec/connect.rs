@@ -46,7 +46,9 @@ const RESERVED: u8 = 0x01;
 /// A level that is not served gets the form of the nearest served one.
 pub fn connect_version(input: &[u8]) -> Option<Version> {
     let header = FixedHeader::peek(input).ok()??;
-    let mut reader = Reader::new(input.get(header.header_bytes..)?);
+    // What follows the packet is not its: it may be there or yet to come.
+    let end = input.len().min(header.packet_bytes());
+    let mut reader = Reader::new(input.get(header.header_bytes..end)?);
     let name = reader.binary().ok()?;
     let level = reader.u8().ok()?;
     match (name, level & 0x7f) {

@@ -358,3 +358,43 @@ pub(crate) fn put_string(out: &mut BytesMut, text: &str) {
     out.put_u16(text.len() as u16);
     out.put_slice(text.as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MQTT 5.0, table 1-1: each length's first and last value.
+    #[test]
+    fn a_variable_integer_is_as_long_as_it_is_said_to_be() {
+        for (value, length) in [
+            (0, 1),
+            (127, 1),
+            (128, 2),
+            (16_383, 2),
+            (16_384, 3),
+            (2_097_151, 3),
+            (2_097_152, 4),
+            (REMAINING_BYTES_MAX, 4),
+        ] {
+            let mut out = BytesMut::new();
+            put_variable_integer(&mut out, value);
+            assert_eq!((out.len(), variable_integer_len(value)), (length, length));
+        }
+    }
+
+    /// MQTT-3.1.2-24, and what a remaining length can say (2.1.4).
+    #[test]
+    fn a_packet_may_be_as_large_as_the_client_takes_and_its_length_can_say() {
+        let fits_in = |packet_bytes_max, remaining| {
+            let form = Form {
+                version: Version::V5,
+                packet_bytes_max,
+            };
+            fits(form, remaining).is_ok()
+        };
+        assert!(fits_in(2 + 127, 127) && !fits_in(2 + 126, 127));
+        assert!(fits_in(3 + 128, 128) && !fits_in(2 + 128, 128));
+        assert!(fits_in(u32::MAX, REMAINING_BYTES_MAX));
+        assert!(!fits_in(u32::MAX, REMAINING_BYTES_MAX + 1));
+    }
+}

@@ -3,6 +3,11 @@
 //!
 //! Acknowledgements leave in the order of the PUBLISHes (MQTT-4.6.0-2, -3): one
 //! that is settled early waits here for those before it.
+//!
+//! A QoS 2 identifier is in use from its PUBLISH to our PUBCOMP. A PUBLISH that comes
+//! with it before PUBREL is the same message (MQTT-4.3.3-10). Behind PUBREL it is
+//! another one, which the client should have given another identifier
+//! (MQTT-2.2.1-3): acknowledged as the former it would be lost, so it is refused.
 
 use std::collections::VecDeque;
 
@@ -30,6 +35,9 @@ struct Pending {
     token: u64,
     packet_id: u16,
     qos: Qos,
+    /// Handed on before: what is due is another PUBREC, as long as the identifier
+    /// waits for PUBREL.
+    repeated: bool,
     settled: Option<Settled>,
 }
 
@@ -62,8 +70,9 @@ pub(super) struct Due {
 pub(super) enum Arrival {
     /// A message to hand on, under this token.
     New(u64),
-    /// A QoS 2 message that is known already: no second event.
-    Repeated,
+    /// A QoS 2 message that is known already, or whose identifier is in use: no
+    /// event.
+    Answered,
 }
 
 /// What a PUBREL is to the session.
@@ -111,30 +120,38 @@ impl Inbound {
 
     pub(super) fn arrive(&mut self, packet_id: u16, qos: Qos) -> Arrival {
         let mut settled = None;
+        let mut repeated = false;
         if qos == Qos::ExactlyOnce {
             if self.waits_for_pubrec(packet_id) {
-                return Arrival::Repeated; // one PUBREC answers both
+                return Arrival::Answered; // one PUBREC answers both
             }
             if let Some(known) = self.find_unreleased(packet_id) {
-                self.unreleased[known].counts = true;
+                let known = &mut self.unreleased[known];
+                repeated = !known.releasing;
+                known.counts |= repeated;
                 settled = Some(Settled {
-                    reason: ReasonCode::Success,
+                    reason: if repeated {
+                        ReasonCode::Success
+                    } else {
+                        ReasonCode::PacketIdentifierInUse
+                    },
                     reason_string: None,
                 });
             }
         }
         let token = self.next_token;
         self.next_token += 1;
-        let repeated = settled.is_some();
+        let answered = settled.is_some();
         self.acknowledgeable += u16::from(qos != Qos::AtMostOnce);
         self.pending.push_back(Pending {
             token,
             packet_id,
             qos,
+            repeated,
             settled,
         });
-        if repeated {
-            Arrival::Repeated
+        if answered {
+            Arrival::Answered
         } else {
             Arrival::New(token)
         }
@@ -158,36 +175,44 @@ impl Inbound {
         }
     }
 
-    /// Takes the first PUBLISH if it is settled.
+    /// Takes the first PUBLISH that is to be acknowledged, if it is settled.
     pub(super) fn next_due(&mut self) -> Option<Due> {
-        self.pending.front()?.settled.as_ref()?;
-        let Pending {
-            packet_id,
-            qos,
-            settled,
-            ..
-        } = self.pending.pop_front()?;
-        let Settled {
-            reason,
-            reason_string,
-        } = settled?;
-        self.acknowledgeable -= u16::from(qos != Qos::AtMostOnce);
-        if qos == Qos::ExactlyOnce && !reason.is_error() {
-            let one = Unreleased {
+        loop {
+            self.pending.front()?.settled.as_ref()?;
+            let Pending {
                 packet_id,
-                counts: true,
-                releasing: false,
-            };
-            if let Err(at) = self.search_unreleased(packet_id) {
-                self.unreleased.insert(at, one);
+                qos,
+                repeated,
+                settled,
+                ..
+            } = self.pending.pop_front()?;
+            let Settled {
+                reason,
+                reason_string,
+            } = settled?;
+            self.acknowledgeable -= u16::from(qos != Qos::AtMostOnce);
+            if qos == Qos::ExactlyOnce && !reason.is_error() {
+                match self.search_unreleased(packet_id) {
+                    Ok(_) => {}
+                    // Released and completed meanwhile: the client has its answer.
+                    Err(_) if repeated => continue,
+                    Err(at) => self.unreleased.insert(
+                        at,
+                        Unreleased {
+                            packet_id,
+                            counts: true,
+                            releasing: false,
+                        },
+                    ),
+                }
             }
+            return Some(Due {
+                packet_id,
+                qos,
+                reason,
+                reason_string,
+            });
         }
-        Some(Due {
-            packet_id,
-            qos,
-            reason,
-            reason_string,
-        })
     }
 
     pub(super) fn release(&mut self, packet_id: u16) -> Release {

@@ -234,7 +234,7 @@ impl Connection {
                     dup,
                 });
             }
-            Arrival::Repeated => self.send_due(),
+            Arrival::Answered => self.send_due(),
         }
         Ok(())
     }

@@ -72,8 +72,7 @@ impl<T> FilterTree<T> {
     }
 
     /// Adds a value at a filter (without `$share` prefix). It does not look for
-    /// an equal one: to replace, [`FilterTree::remove`] first, or change it
-    /// through [`FilterTree::values_mut`].
+    /// an equal one: to replace, [`FilterTree::remove`] first.
     pub fn insert(&mut self, filter: &str, value: T) -> Result<(), FilterTreeError> {
         validate_filter(filter)?;
         if filter.split('/').count() > TOPIC_LEVELS_MAX {
@@ -93,19 +92,6 @@ impl<T> FilterTree<T> {
         self.node_mut(at).values.push(value);
         self.len += 1;
         Ok(())
-    }
-
-    /// The values at exactly this filter; empty if there are none.
-    pub fn values(&self, filter: &str) -> &[T] {
-        self.find(filter).map_or(&[], |at| &self.node(at).values)
-    }
-
-    /// The values at exactly this filter, to change in place.
-    pub fn values_mut(&mut self, filter: &str) -> &mut [T] {
-        match self.find(filter) {
-            Some(at) => &mut self.node_mut(at).values,
-            None => &mut [],
-        }
     }
 
     /// Takes out the first value at exactly this filter for which `wanted` holds.
@@ -129,15 +115,14 @@ impl<T> FilterTree<T> {
     pub fn matches<'a>(&'a self, topic: &str, mut found: impl FnMut(&'a T)) {
         let mut here = vec![ROOT];
         let mut next = Vec::new();
-        let no_wildcard = topic.starts_with('$'); // MQTT-4.7.2-1
+        // At the first level: MQTT-4.7.2-1
+        let mut wildcards = !topic.starts_with('$');
         let mut rest = Some(topic);
-        let mut depth = 0;
         while let Some(text) = rest {
             let (level, after) = match text.split_once('/') {
                 Some((level, after)) => (level, Some(after)),
                 None => (text, None),
             };
-            let wildcards = !(no_wildcard && depth == 0);
             for at in here.drain(..) {
                 let node = self.node(at);
                 if let Some(child) = node.children.get(level) {
@@ -154,7 +139,7 @@ impl<T> FilterTree<T> {
             if here.is_empty() {
                 return;
             }
-            depth += 1;
+            wildcards = true;
             rest = after;
         }
         for at in here {
@@ -163,11 +148,6 @@ impl<T> FilterTree<T> {
             // `a/#` also matches `a`: MQTT 5.0, 4.7.1.2
             self.report(node.children.get("#"), &mut found);
         }
-    }
-
-    /// Every value, in no promised order.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.nodes.iter().flat_map(|node| node.values.iter())
     }
 
     fn report<'a>(&'a self, at: Option<&u32>, found: &mut impl FnMut(&'a T)) {
@@ -226,5 +206,142 @@ impl<T> Node<T> {
             children: BTreeMap::new(),
             values: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(filters: &[&'static str]) -> FilterTree<&'static str> {
+        let mut tree = FilterTree::new();
+        for filter in filters {
+            tree.insert(filter, *filter).unwrap();
+        }
+        tree
+    }
+
+    fn found(tree: &FilterTree<&'static str>, topic: &str) -> Vec<&'static str> {
+        let mut found = Vec::new();
+        tree.matches(topic, |filter| found.push(*filter));
+        found.sort_unstable();
+        found
+    }
+
+    /// MQTT-4.7.1-2 and -3, with the examples of sections 4.7.1.2 and 4.7.1.3.
+    #[test]
+    fn a_topic_reaches_the_filters_that_match_it_and_no_other() {
+        let tree = tree(&[
+            "#",
+            "+",
+            "+/+",
+            "/+",
+            "sport",
+            "sport/#",
+            "sport/+",
+            "sport/+/player1",
+            "sport/tennis/#",
+            "sport/tennis/player1",
+        ]);
+        for (topic, filters) in [
+            ("sport", &["#", "+", "sport", "sport/#"][..]),
+            ("sport/", &["#", "+/+", "sport/#", "sport/+"]),
+            (
+                "sport/tennis",
+                &["#", "+/+", "sport/#", "sport/+", "sport/tennis/#"],
+            ),
+            (
+                "sport/tennis/player1",
+                &[
+                    "#",
+                    "sport/#",
+                    "sport/+/player1",
+                    "sport/tennis/#",
+                    "sport/tennis/player1",
+                ],
+            ),
+            (
+                "sport/tennis/player1/ranking",
+                &["#", "sport/#", "sport/tennis/#"],
+            ),
+            ("sport/golf/player1", &["#", "sport/#", "sport/+/player1"]),
+            ("sport/golf/player2", &["#", "sport/#"]),
+            ("/finance", &["#", "+/+", "/+"]),
+            ("finance", &["#", "+"]),
+        ] {
+            assert_eq!(found(&tree, topic), filters, "{topic}");
+        }
+    }
+
+    /// MQTT-4.7.2-1: only at the first level, and only before a topic's `$`.
+    #[test]
+    fn no_leading_wildcard_reaches_a_topic_of_the_server() {
+        let tree = tree(&[
+            "#", "+/a/b", "$SYS/#", "$SYS/a/+", "$SYS/+/b", "x/+", "+/$y",
+        ]);
+        assert_eq!(found(&tree, "$SYS/a/b"), ["$SYS/#", "$SYS/+/b", "$SYS/a/+"]);
+        assert_eq!(found(&tree, "x/$y"), ["#", "+/$y", "x/+"]);
+        assert_eq!(found(&tree, "$x"), [""; 0]);
+    }
+
+    #[test]
+    fn a_value_that_is_taken_out_is_the_first_one_wanted_and_reached_no_more() {
+        let mut tree = FilterTree::new();
+        assert!(tree.is_empty());
+        for value in [1, 2, 3] {
+            tree.insert("a/+", value).unwrap();
+        }
+        assert_eq!((tree.len(), tree.is_empty()), (3, false));
+        assert_eq!(tree.remove("a/+", |value| *value >= 2), Some(2));
+        assert_eq!(tree.remove("a/+", |value| *value == 2), None);
+        assert_eq!(tree.remove("a", |_| true), None, "a way is no filter");
+        assert_eq!(tree.remove("a/+/b", |_| true), None);
+        assert_eq!(tree.len(), 2);
+        let mut found = Vec::new();
+        tree.matches("a/b", |value| found.push(*value));
+        assert_eq!(found, [1, 3]);
+        assert_eq!(tree.remove("a/+", |_| true), Some(1));
+        assert_eq!(tree.remove("a/+", |_| true), Some(3));
+        assert!(tree.is_empty());
+    }
+
+    /// The memory follows what is subscribed now, not what ever was.
+    #[test]
+    fn a_node_lives_as_long_as_a_value_at_it_or_below() {
+        let mut tree = tree(&["a/b/c", "a/b", "a/x", "d"]);
+        let root_and = |nodes: usize| 1 + nodes;
+        assert_eq!(tree.node_count(), root_and(5));
+        tree.remove("a/b", |_| true);
+        assert_eq!(tree.node_count(), root_and(5), "a/b/c needs it");
+        tree.remove("a/b/c", |_| true);
+        assert_eq!(tree.node_count(), root_and(3));
+        assert_eq!(found(&tree, "a/x"), ["a/x"]);
+        tree.insert("e/f", "e/f").unwrap();
+        assert_eq!(tree.node_count(), root_and(5));
+        assert_eq!(tree.nodes.len(), root_and(5), "free slots are used again");
+        for filter in ["a/x", "d", "e/f"] {
+            assert_eq!(found(&tree, filter), [filter]);
+            assert_eq!(tree.remove(filter, |_| true), Some(filter));
+            assert_eq!(found(&tree, filter), [""; 0]);
+        }
+        assert_eq!(tree.node_count(), root_and(0));
+        assert_eq!(tree.nodes.len(), root_and(0), "an empty tree holds nothing");
+    }
+
+    #[test]
+    fn a_filter_has_as_many_levels_as_the_bound_and_no_more() {
+        let levels = |count: usize| vec!["a"; count].join("/");
+        let mut tree = FilterTree::new();
+        tree.insert(&levels(TOPIC_LEVELS_MAX), ()).unwrap();
+        assert_eq!(
+            tree.insert(&levels(TOPIC_LEVELS_MAX + 1), ()),
+            Err(FilterTreeError::TooDeep)
+        );
+        assert_eq!(
+            tree.insert("a#", ()),
+            Err(FilterTreeError::Filter(FilterError::Wildcard))
+        );
+        assert_eq!(tree.len(), 1);
+        assert_eq!(tree.node_count(), 1 + TOPIC_LEVELS_MAX);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! | line | meaning |
 //! | --- | --- |
+//! | `shows v4:MQTT-3.1.0-1 …` | the normative statements it shows, of 3.1.1 (`v4`) and 5.0 |
 //! | `limits name=value …` | other limits than the defaults; first in a case |
 //! | `open v4` / `open v5` | a plain CONNECT, accepted, its CONNACK taken |
 //! | `> bytes` | the client sends |
@@ -34,6 +35,8 @@ pub enum Feeding {
 pub struct Case {
     pub name: String,
     pub lines: Vec<String>,
+    /// `v4:MQTT-…` and `v5:MQTT-…`.
+    pub shows: Vec<String>,
 }
 
 /// The cases of one file: each begins with `== name`.
@@ -45,7 +48,12 @@ pub fn cases(text: &str) -> Vec<Case> {
             cases.push(Case {
                 name: name.to_owned(),
                 lines: Vec::new(),
+                shows: Vec::new(),
             });
+        } else if let Some(statements) = line.strip_prefix("shows ") {
+            let case = cases.last_mut().expect("a case before what it shows");
+            let statements = statements.split_whitespace().map(str::to_owned);
+            case.shows.extend(statements);
         } else if !line.is_empty() && !line.starts_with('#') {
             cases
                 .last_mut()
@@ -80,7 +88,7 @@ impl Script {
     /// Runs a case; the error says which line broke and how.
     pub fn run(&mut self, case: &Case) -> Result<(), String> {
         for line in &case.lines {
-            self.line(line)
+            self.step(line)
                 .map_err(|error| format!("{}: «{line}»: {error}", case.name))?;
         }
         let output = self.take_output();
@@ -126,7 +134,8 @@ impl Script {
         self.connection.handle_input(self.now_ms, &mut self.input);
     }
 
-    fn line(&mut self, line: &str) -> Result<(), String> {
+    /// Runs one line of a case.
+    pub fn step(&mut self, line: &str) -> Result<(), String> {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let words: Vec<&str> = rest.split_whitespace().collect();
         let number = |at: usize| -> u64 {
