@@ -176,17 +176,28 @@ pub const RECEIVE_BYTES_MAX: usize = 384;
 /// half a round trip of 2G; each costs 4 bytes of memory.
 pub const PIPELINE_MAX: usize = 16;
 
+/// After so many errands in a row that brought no receipt, though one is waited for,
+/// SUBSCRIBE leaves again. It costs some 44 bytes both ways; receipts that take their
+/// time should not cost that with each errand.
+pub const IN_VAIN_MAX: u8 = 4;
+
 /// How long the gateway may take for an answer while it gives no other, in
 /// milliseconds: 2G stalls for 2 to 10 s, and a gateway waits for its disk.
 pub const ANSWER_MS: u64 = 30_000;
 
-/// Sequence numbers reserved with one note of 76 bytes. A start with a payment
+/// Sequence numbers reserved with one note of 84 bytes. A start with a payment
 /// skips the rest of a block, so small blocks keep numbers short on the air.
 pub const RESERVED_NUMBERS: u32 = 16;
 
 /// Slots or pages tried in a row for one write. One bad page of records has as
 /// many bad slots as that; more is no wear but a broken chip.
 pub const WRITE_ATTEMPTS_MAX: usize = 64;
+
+/// Pages behind the newest one that are searched for slots at a start though
+/// nothing stands at their heads. On a new flash all are such; a page that is worn
+/// out, or one of which nothing is left, hides one behind it, and so many in a row
+/// hide none.
+pub const BLANK_HEADS_MAX: u32 = 16;
 
 /// How long an errand may take from CONNECT on, in milliseconds: 1,000 receipts at
 /// 40 kbit/s take half a minute, so what lasts longer is a gateway that keeps us.
@@ -236,7 +247,7 @@ pub const RADIO_MS_MAX: u64 = 1_200_000;
 /// 10 s of an idle modem, and half a minute of a person's time where it searches.
 pub const MODEM_LINGER_MS: u64 = 10_000;
 
-/// Counters are written so often at most: each time is a note of 76 bytes, and
+/// Counters are written so often at most: each time is a note of 84 bytes, and
 /// what a power cut takes is an hour of statistics.
 pub const COUNTERS_MS: u64 = 3_600_000;
 

@@ -314,6 +314,68 @@ fn the_idle_screen_tells_time_signal_battery_and_radio() {
 }
 
 #[test]
+fn the_clock_on_the_display_goes_from_minute_to_minute() {
+    let mut desk = Desk::new();
+    // A second into a minute, three of terminal's time after its start.
+    desk.now_ms = 3_000;
+    desk.fact(Fact::Clock {
+        time_s: 1_795_282_321,
+    });
+    for (minute, due_ms) in [("20:32", 62_000), ("20:33", 122_000), ("20:34", 182_000)] {
+        desk.shows(&format!("{minute}\nACCOUNT?"));
+        // Lit, it would go dark before.
+        desk.key(Key::Cancel);
+        assert_eq!(desk.app.due(), Some(due_ms.min(desk.now_ms + DARK_MS)));
+        while desk.now_ms < due_ms {
+            desk.key(Key::Cancel);
+            let passed_ms = (due_ms - desk.now_ms).min(DARK_MS / 2);
+            assert_eq!(desk.pass(passed_ms), []);
+        }
+    }
+}
+
+#[test]
+fn no_minute_wakes_the_display_once_the_time_is_too_old() {
+    let mut desk = Desk::new();
+    desk.fact(Fact::Clock { time_s: 1_000 });
+    // Told 49 days ago.
+    desk.now_ms = u64::from(u32::MAX) + 1;
+    desk.key(Key::Cancel);
+    desk.shows("--:--\nACCOUNT?");
+    assert_eq!(desk.pass(0), []);
+    assert_eq!(desk.app.due(), Some(desk.now_ms + DARK_MS));
+}
+
+#[test]
+fn signal_has_a_bar_for_each_seven_and_begins_above() {
+    let mut desk = Desk::new();
+    for (signal, bars) in [
+        (0, "...."),
+        (1, "|..."),
+        (7, "|..."),
+        (8, "||.."),
+        (21, "|||."),
+        (22, "||||"),
+        (31, "||||"),
+    ] {
+        desk.fact(Fact::Signal(Some(signal)));
+        desk.shows(&format!("--:-- {bars}\nACCOUNT?"));
+    }
+}
+
+#[test]
+fn a_store_that_has_not_said_what_it_holds_is_not_full() {
+    let currency = Currency::new(404).expect("in range");
+    let mut desk = Desk {
+        app: Application::new(currency, 180, 0),
+        now_ms: 0,
+    };
+    desk.shows("--:--\nACCOUNT?");
+    desk.keys("1");
+    desk.shows("ACCOUNT\n1_\n\nENTER=ON C=STOP");
+}
+
+#[test]
 fn a_record_is_stamped_with_the_time_if_it_is_known() {
     let mut desk = Desk::new();
     assert_eq!(desk.app.time_s(5_000), 0);
@@ -403,6 +465,12 @@ fn no_paper_is_told_once_and_tried_again() {
     assert_eq!(desk.fact(Fact::Printed(TWELVE)), Some(Effect::Print));
     desk.fact(stopped);
     assert_eq!(desk.pass(PRINT_RETRY_MS), [Effect::Print]);
+    // With nothing to print any more, nobody needs paper.
+    desk.fact(stopped);
+    desk.pass(NOTICE_MS);
+    desk.shows("--:--\nACCOUNT?\n\nNO PAPER");
+    desk.levels(LEVELS);
+    desk.shows("--:--\nACCOUNT?");
 }
 
 #[test]
@@ -464,6 +532,49 @@ fn a_question_waits_for_customers() {
 }
 
 #[test]
+fn a_question_that_was_put_off_stays_away_until_its_time() {
+    let mut desk = Desk::new();
+    desk.levels(Levels {
+        to_print: 1,
+        ..LEVELS
+    });
+    desk.fact(Fact::Interrupted {
+        ordinal: 0,
+        sequence: 3,
+    });
+    desk.key(Key::Cancel);
+    let again_ms = desk.now_ms + POSTPONE_MS;
+    while desk.now_ms + 2 * DARK_MS < again_ms {
+        desk.pass(DARK_MS);
+        desk.shows("");
+        desk.key(Key::Cancel);
+        desk.shows("--:--\nACCOUNT?");
+    }
+    desk.pass(again_ms - desk.now_ms);
+    desk.key(Key::Cancel);
+    desk.shows("RECEIPT OF 3\nON PAPER?\nENTER=YES\nPRINT=NO, AGAIN");
+}
+
+#[test]
+fn the_key_that_closes_a_notice_answers_no_question_behind_it() {
+    for key in [Key::Enter, Key::Delete, Key::Cancel] {
+        let mut desk = Desk::new();
+        desk.levels(Levels {
+            to_print: 1,
+            ..LEVELS
+        });
+        desk.fact(Fact::Interrupted {
+            ordinal: 0,
+            sequence: 3,
+        });
+        assert_eq!(desk.keys("1.1c"), []);
+        desk.shows("STOPPED\nNOTHING SAVED");
+        assert_eq!(desk.key(key), None);
+        desk.shows("RECEIPT OF 3\nON PAPER?\nENTER=YES\nPRINT=NO, AGAIN");
+    }
+}
+
+#[test]
 fn a_question_stands_back_for_the_last_receipt() {
     let mut desk = Desk::new();
     desk.levels(Levels {
@@ -516,6 +627,22 @@ fn a_low_battery_saves_but_does_not_print() {
         }),
         Some(Effect::Print)
     );
+}
+
+#[test]
+fn a_battery_is_low_below_its_limit_and_not_at_it() {
+    let mut desk = Desk::new();
+    for (millivolts, is_low) in [
+        (BATTERY_LOW_MV, false),
+        (BATTERY_LOW_MV - 1, true),
+        (BATTERY_RECOVERED_MV - 1, true),
+        (BATTERY_RECOVERED_MV, false),
+        (BATTERY_LOW_MV, false),
+    ] {
+        desk.fact(Fact::Battery { millivolts });
+        let screen = text(&desk.app.screen(desk.now_ms));
+        assert_eq!(screen.contains("BATTERY LOW"), is_low, "{millivolts} mV");
+    }
 }
 
 #[test]

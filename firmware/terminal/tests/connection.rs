@@ -10,7 +10,9 @@ use risiti_mqtt::{CloseCause, ConnectionLimits, ReasonCode};
 use risiti_sim::nor::Tear;
 use risiti_terminal::connection::{End, FIRMWARE, Link, Orders, Scratch};
 use risiti_terminal::hardware::Clock;
-use risiti_terminal::limits::{ANSWER_MS, ASKS_MS_MAX, ERRAND_MS_MAX, HELD_MS_MAX, PIPELINE_MAX};
+use risiti_terminal::limits::{
+    ANSWER_MS, ASKS_MS_MAX, ERRAND_MS_MAX, HELD_MS_MAX, IN_VAIN_MAX, PIPELINE_MAX,
+};
 use risiti_terminal::modem::ModemError;
 use risiti_terminal::mqtt::client::packet_id;
 use risiti_terminal::mqtt::{Fault, Reason};
@@ -111,6 +113,31 @@ async fn a_session_whose_connack_was_lost_is_subscribed_to_all_the_same() {
         let outcome = terminal.run(&Orders::default()).await;
         assert_eq!((outcome.end, outcome.receipts), (End::Left, 1));
         assert_eq!(terminal.gateway.borrow().session, Some(true));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn g4_a_session_without_subscription_is_subscribed_to_when_nothing_comes() {
+    as_task(async {
+        let mut terminal = Terminal::known().await;
+        // Another gateway, where an errand once ended between CONNECT and SUBSCRIBE.
+        terminal.gateway.borrow_mut().session = Some(false);
+        terminal.pay().await;
+        for _ in 0..IN_VAIN_MAX {
+            let outcome = terminal.run(&Orders::default()).await;
+            assert_eq!((outcome.end, outcome.receipts), (End::Left, 0));
+        }
+        assert_eq!(terminal.gateway.borrow().subscribes, 0);
+        let outcome = terminal.run(&Orders::default()).await;
+        assert_eq!((outcome.end, outcome.receipts), (End::Left, 1));
+        assert_eq!(terminal.gateway.borrow().subscribes, 1);
+
+        // Where nothing is waited for, nothing is in vain.
+        for _ in 0..=IN_VAIN_MAX {
+            terminal.run(&Orders::default()).await;
+        }
+        assert_eq!(terminal.gateway.borrow().subscribes, 1);
     })
     .await;
 }

@@ -205,6 +205,47 @@ fn a_packet_stands_in_the_buffer_whole_or_not_at_all() {
     assert_eq!(transmit.bytes(), full);
 }
 
+#[test]
+fn a_packet_may_take_the_last_byte_and_the_last_of_its_lengths() {
+    // Behind 20 bytes of topic, identifier and properties.
+    let of = |remaining: usize| vec![7; remaining - 18];
+    let with = |payload: &[u8]| written(|t| t.publish(&transmit::Publish { payload, ..PUBLISH }));
+    // MQTT-1.5.5-1: the shortest form.
+    assert_eq!(with(&of(127))[..4], [0x32, 127, 0, 13]);
+    assert_eq!(with(&of(128))[..5], [0x32, 0x80, 1, 0, 13]);
+    assert_eq!(with(&of(255))[..5], [0x32, 0xff, 1, 0, 13]);
+    assert_eq!(with(&of(256))[..5], [0x32, 0x80, 2, 0, 13]);
+    let whole = of(TRANSMIT_BYTES_MAX - 3);
+    assert_eq!(with(&whole).len(), TRANSMIT_BYTES_MAX);
+    let mut transmit = Transmit::new();
+    assert!(transmit.is_empty());
+    let payload = of(TRANSMIT_BYTES_MAX - 2);
+    let larger = transmit::Publish {
+        payload: &payload,
+        ..PUBLISH
+    };
+    assert_eq!(transmit.publish(&larger), Err(NoRoom));
+    assert!(transmit.is_empty());
+}
+
+#[test]
+fn a_length_is_told_once_its_last_byte_is_there() {
+    for (bytes, len) in [
+        (&b"\x30"[..], Ok(None)),
+        (b"\x30\x80", Ok(None)),
+        (b"\x30\x80\x80", Ok(None)),
+        (b"\x30\x80\x80\x80", Ok(None)),
+        (b"\x30\x80\x80\x80\x80", Err(Fault::Malformed)),
+        (b"\x30\x80\x01", Ok(Some(131))),
+        (b"\xd0\0", Ok(Some(2))),
+        (b"\x30\x80\0", Err(Fault::Malformed)),
+        (b"\x30\xfd\x02", Ok(Some(RECEIVE_BYTES_MAX))),
+        (b"\x30\xfe\x02", Err(Fault::TooLarge)),
+    ] {
+        assert_eq!(packet_len(bytes, RECEIVE_BYTES_MAX), len, "{bytes:02x?}");
+    }
+}
+
 const ACCEPTED: ConnAck = ConnAck {
     session_present: false,
     reason: Reason::SUCCESS,
@@ -246,6 +287,7 @@ fn what_a_server_sends_is_understood() {
         (b"\x20\x03\0\0\0", Incoming::ConnAck(ACCEPTED)),
         (b"\x20\x03\0\x89\0", Incoming::ConnAck(refused)),
         (full, Incoming::ConnAck(told)),
+        (b"\x20\x07\0\0\x04\x24\x01\x25\x01", Incoming::ConnAck(ACCEPTED)),
         (b"\x32\x0a\0\x03t/a\0\x07\0xy", publish(b"t/a", None, Some(7), b"xy")),
         (b"\x3b\x08\0\x03t/a\0\x07\0", publish(b"t/a", None, Some(7), b"")),
         (b"\x30\x07\0\x03t/a\0x", publish(b"t/a", None, None, b"x")),
@@ -292,6 +334,11 @@ fn what_breaks_the_standard_is_refused_for_the_standards_reason() {
         ),
         (b"\x20\x02\0\0", Malformed, "CONNACK of 3.1.1"),
         (
+            b"\x20\x03\0\x03\0",
+            Malformed,
+            "a return code of 3.1.1: not let in, and no error",
+        ),
+        (
             b"\x20\x06\0\0\x03\x21\0\0",
             Protocol,
             "a receive maximum of 0",
@@ -313,6 +360,11 @@ fn what_breaks_the_standard_is_refused_for_the_standards_reason() {
             "another packet's property",
         ),
         (b"\x20\x05\0\0\x02\x7e\0", Malformed, "an unknown property"),
+        (
+            b"\x20\x04\0\0\x80\0",
+            Malformed,
+            "a length of properties that is not the shortest",
+        ),
         (
             b"\x20\x04\0\0\x02\x21",
             Malformed,

@@ -1,9 +1,12 @@
 //! When errands are due, under many seeds.
 #![allow(clippy::unwrap_used)] // a test that fails may as well panic
 
+use std::collections::BTreeSet;
+
 use risiti_terminal::connection::{End, Orders, Outcome, Pace, Schedule};
+use risiti_terminal::limits::BATTERY_WARNING_MV;
 use risiti_terminal::modem::ModemError;
-use risiti_terminal::mqtt::Reason;
+use risiti_terminal::mqtt::{Fault, Reason};
 use risiti_terminal::settings::Settings;
 use risiti_terminal::store::Levels;
 
@@ -386,4 +389,145 @@ fn a_refused_record_is_not_sent_in_a_loop() {
     let mut schedule = settled(4);
     schedule.ended(1_000, &LEFT, &waiting);
     assert!(schedule.due_ms(&waiting) > 1_000);
+}
+
+/// How long nothing is due after this failure, with one record to send.
+fn waits_ms(seed: u64, outcome: &Outcome) -> u64 {
+    let waiting = levels(1, 1);
+    let mut schedule = settled(seed);
+    schedule.ended(0, outcome, &waiting);
+    schedule.due_ms(&waiting)
+}
+
+#[test]
+fn how_long_a_failure_is_waited_for_depends_on_whose_it_is() {
+    let retry_ms = u64::from(pace().retry_ms);
+    let search_ms = u64::from(pace().search_ms);
+    let search_ms_max = u64::from(pace().search_ms_max);
+    let refused = |reason| Outcome {
+        refused: Some(reason),
+        ..LEFT
+    };
+    for (outcome, window_ms) in [
+        // The gateway's, which may be over in a moment.
+        (Outcome::new(End::Modem(ModemError::Closed)), retry_ms),
+        (Outcome::new(End::Modem(ModemError::Timeout)), retry_ms),
+        (Outcome::new(End::Timeout), retry_ms),
+        (Outcome::new(End::Refused(Reason::SERVER_BUSY)), retry_ms),
+        (Outcome::new(End::Closed(Reason::SERVER_BUSY)), retry_ms),
+        (Outcome::new(End::Fault(Fault::Protocol)), retry_ms),
+        (refused(Reason::SERVER_BUSY), retry_ms),
+        // One that took a minute of radio, or that no second try mends.
+        (
+            Outcome::new(End::Modem(ModemError::Unregistered)),
+            search_ms,
+        ),
+        (Outcome::new(End::Store), search_ms),
+        (Outcome::new(End::Fault(Fault::Malformed)), search_ms),
+        // Who, or where, is wrong.
+        (
+            Outcome::new(End::Closed(Reason::NOT_AUTHORIZED)),
+            search_ms_max,
+        ),
+        (refused(Reason::NOT_AUTHORIZED), search_ms_max),
+    ] {
+        for seed in 0..100 {
+            let wait_ms = waits_ms(seed, &outcome);
+            assert!(
+                (window_ms / 4..=window_ms).contains(&wait_ms),
+                "{outcome:?}: {wait_ms}"
+            );
+        }
+    }
+}
+
+#[test]
+fn records_that_no_gateway_has_are_not_waited_for_and_not_resent() {
+    let unsent = levels(2, 2);
+    let mut schedule = settled(5);
+    // Long after a round of resends and a poll would have been due.
+    let orders = schedule.begin(3 * DAY_MS, FULL_MV, &unsent).unwrap();
+    assert!(!orders.expects);
+    assert_eq!(orders.resend_up_to, 0);
+}
+
+#[test]
+fn an_errand_asks_for_receipts_only_when_that_is_due() {
+    let awaited = levels(1, 0);
+    let mut schedule = settled(6);
+    let sent = Outcome {
+        acknowledged: 1,
+        ..LEFT
+    };
+    schedule.ended(1_000, &sent, &awaited);
+    let poll_ms = schedule.due_ms(&awaited);
+    let early = schedule.begin(poll_ms - 1, FULL_MV, &awaited).unwrap();
+    assert!(!early.expects);
+    let due = schedule.begin(poll_ms, FULL_MV, &awaited).unwrap();
+    assert!(due.expects);
+    // With nothing sent there is nothing to ask for.
+    let none = schedule.begin(poll_ms, FULL_MV, &levels(1, 1)).unwrap();
+    assert!(!none.expects);
+}
+
+#[test]
+fn an_errand_without_a_report_puts_off_none() {
+    let idle = levels(0, 0);
+    let mut schedule = settled(7);
+    let report_ms = schedule.due_ms(&idle);
+    for now_ms in [1_000, 50_000, report_ms - 1] {
+        schedule.begin(now_ms, FULL_MV, &idle).unwrap();
+        schedule.ended(now_ms, &LEFT, &idle);
+        assert_eq!(schedule.due_ms(&idle), report_ms);
+    }
+}
+
+#[test]
+fn the_battery_is_reported_below_its_warning_and_not_at_it() {
+    let idle = levels(0, 0);
+    let warning_mv = settings().battery_mv_min + BATTERY_WARNING_MV;
+    for (battery_mv, reports) in [(warning_mv, false), (warning_mv - 1, true)] {
+        let orders = settled(8).begin(1_000, battery_mv, &idle).unwrap();
+        assert_eq!(orders.report, reports, "{battery_mv} mV");
+    }
+}
+
+/// At how many times a thousand terminals do something; two seeds in a row give the
+/// same numbers.
+fn times(time_ms: impl Fn(u64) -> u64) -> usize {
+    (0..SEEDS).map(time_ms).collect::<BTreeSet<_>>().len()
+}
+
+#[test]
+fn no_two_terminals_keep_step() {
+    // A town that started in the same millisecond drifts apart with each wait, also
+    // with those that no failure has drawn.
+    let idle = levels(0, 0);
+    let awaited = levels(1, 0);
+    let reports = times(|seed| settled(seed).due_ms(&idle));
+    assert!(reports > 400, "reports at {reports} times");
+    let polls = times(|seed| {
+        let mut schedule = settled(seed);
+        schedule.ended(0, &LEFT, &awaited);
+        schedule.due_ms(&awaited)
+    });
+    assert!(polls > 400, "polls at {polls} times");
+    let interval_ms = u64::from(pace().resend_ms);
+    let rounds = times(|seed| {
+        let mut schedule = settled(seed);
+        schedule.begin(interval_ms, FULL_MV, &awaited).unwrap();
+        schedule.ended(interval_ms, &FAILED, &awaited);
+        // The second round, of which the first tells nothing.
+        let mut now_ms = 2 * interval_ms;
+        while schedule
+            .begin(now_ms, FULL_MV, &awaited)
+            .unwrap()
+            .resend_up_to
+            == 0
+        {
+            now_ms += 60_000;
+        }
+        now_ms
+    });
+    assert!(rounds > 40, "rounds begin in {rounds} minutes");
 }

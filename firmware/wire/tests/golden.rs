@@ -335,6 +335,57 @@ fn an_account_keeps_its_leading_zeros() {
 }
 
 #[test]
+fn peek_passes_on_what_bodies_are_made_of_and_nothing_else() {
+    // Kind 6 is reserved: an array of a byte string, null, a text, an array.
+    assert!(peek(&bytes("84011818058443010203f661618141ff")).is_ok());
+    // The byte string is cut off, or longer than it has to be.
+    let cut = peek(&bytes("8401181805814301")).unwrap_err();
+    assert_eq!(cut, WireError::Truncated(Field::Body));
+    let longer = peek(&bytes("8401181805815801ff")).unwrap_err();
+    assert_eq!(longer, WireError::NotCanonical(Field::Body));
+    // A negative number, a map, a float.
+    for other in ["20", "a0", "f90000"] {
+        let text = format!("840118180581{other}");
+        assert_eq!(
+            peek(&bytes(&text)).unwrap_err(),
+            WireError::WrongType(Field::Body),
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn every_named_reason_has_its_code_and_says_what_it_is() {
+    let named = [
+        (Reason::UNREADABLE, 1, "record unreadable"),
+        (Reason::SEAL, 2, "seal not valid"),
+        (Reason::TERMINAL, 3, "terminal not known"),
+        (Reason::ACCOUNT, 4, "account not known"),
+        (Reason::CURRENCY, 5, "currency not taken"),
+        (Reason::LIMIT, 6, "limit exceeded"),
+        (Reason::REVERSAL, 7, "nothing to take back"),
+        (Reason::CONFLICT, 8, "number used before"),
+        (Reason::TOO_OLD, 9, "number too old"),
+    ];
+    for (reason, code, text) in named {
+        assert_eq!(reason.code(), code);
+        assert_eq!(Reason::new(code), Ok(reason));
+        assert_eq!(reason.text(), Some(text));
+        assert_eq!(reason.to_string(), text);
+    }
+    let unnamed = Reason::new(4_711).unwrap();
+    assert_eq!((unnamed.code(), unnamed.text()), (4_711, None));
+    assert_eq!(unnamed.to_string(), "reason 4711");
+}
+
+#[test]
+fn what_stands_in_a_log_names_accounts_and_lines() {
+    assert!(format!("{:?}", Account::new("0712").unwrap()).contains("0712"));
+    let text = ["Asante"];
+    assert!(format!("{:?}", Lines::new(&text).unwrap()).contains("Asante"));
+}
+
+#[test]
 fn peek_passes_sealed_and_reserved_messages_on() {
     let sealed = peek(&bytes("8401061903e84401020304")).unwrap();
     assert_eq!(

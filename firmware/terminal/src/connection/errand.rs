@@ -114,6 +114,10 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
         if !visit.client.is_accepted() {
             // It may have made a session that has no subscription.
             self.link.subscribed = false;
+        } else {
+            let waits = self.store.lock().await.levels().waiting > 0;
+            let came = outcome.receipts > 0 || outcome.repeated > 0;
+            self.link.note_receipts(came, waits);
         }
         match done {
             Ok(()) => {

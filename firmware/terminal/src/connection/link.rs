@@ -3,7 +3,7 @@
 //! Promises: nothing that would have to survive a power cut; forgotten, it only
 //! costs bytes. Never: time.
 
-use crate::limits::PIPELINE_MAX;
+use crate::limits::{IN_VAIN_MAX, PIPELINE_MAX};
 use crate::mqtt::Reason;
 
 /// What is remembered of the gateway while the power is on.
@@ -15,6 +15,8 @@ pub struct Link {
     pub(super) window: u16,
     /// The session that the gateway has holds the subscription.
     pub(super) subscribed: bool,
+    /// Errands in a row that brought no receipt, though one is waited for.
+    pub(super) in_vain: u8,
     /// Retained messages, and with them the will, are taken.
     pub(super) takes_retain: bool,
     /// The will is or may be out: the last connection that had one ended without
@@ -35,6 +37,7 @@ impl Link {
             eager: true,
             window: PIPELINE_MAX as u16,
             subscribed: false,
+            in_vain: 0,
             takes_retain: true,
             lost: false,
             attempted: 0,
@@ -45,6 +48,15 @@ impl Link {
     /// PUBLISHes that may leave before CONNACK.
     pub(super) fn early_window(&self) -> u16 {
         if self.eager { self.window } else { 0 }
+    }
+
+    /// An errand is over that the gateway took; whether receipts came with it, and
+    /// whether one is waited for.
+    pub(super) fn note_receipts(&mut self, came: bool, waits: bool) {
+        self.in_vain = if waits && !came { self.in_vain + 1 } else { 0 };
+        if self.in_vain >= IN_VAIN_MAX {
+            (self.subscribed, self.in_vain) = (false, 0);
+        }
     }
 
     /// The gateway refused or closed with this reason.

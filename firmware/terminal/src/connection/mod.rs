@@ -35,7 +35,10 @@
 //! The session outlives every connection. SUBSCRIBE leaves when CONNACK says that
 //! there is no session; with the first errand after a start; and after an errand
 //! that ended between CONNECT and CONNACK: the next CONNACK would find the session
-//! that the lost one made, without a subscription in it.
+//! that the lost one made, without a subscription in it. That next one may be
+//! another gateway's, and the one after it the first one's again, with such a
+//! session: so SUBSCRIBE leaves, too, after some errands in a row that brought no
+//! receipt though one is waited for.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -329,3 +329,29 @@ fn doubled(ms: u32, times: u8, ms_max: u32) -> u32 {
     let factor = 1_u32.checked_shl(times.into()).unwrap_or(u32::MAX);
     ms.saturating_mul(factor).min(ms_max)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Marsaglia, "Xorshift RNGs" (2003), section 3: the 32-bit generator with the
+    /// triple 13, 17, 5, which has all of its 2^32 - 1 numbers.
+    #[test]
+    fn numbers_are_those_of_the_generator_that_is_named() {
+        let settings = Settings::default();
+        let pace = Pace::new(&settings);
+        let mut schedule = Schedule::new(1, pace, &settings, 0, &Levels::default());
+        schedule.random = 2_463_534_242;
+        let numbers = [(); 4].map(|()| {
+            schedule.draw(0);
+            schedule.random
+        });
+        assert_eq!(
+            numbers,
+            [723_471_715, 2_497_366_906, 2_064_144_800, 2_008_045_182]
+        );
+        // The upper bits of each.
+        schedule.random = 2_463_534_242;
+        assert_eq!(schedule.draw(1 << 8), 723_471_715 >> 24);
+    }
+}

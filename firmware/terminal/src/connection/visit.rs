@@ -234,3 +234,147 @@ impl Visit {
         Some(patient_ms.min(last_ms))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::Transmit;
+    use crate::mqtt::client::Record;
+    use crate::settings::Settings;
+
+    const PATIENCE_MS: u16 = 5_000;
+    const EXPECTS: Orders = Orders {
+        expects: true,
+        report: false,
+        battery_mv: 4_000,
+        resend_after: 0,
+        resend_up_to: 0,
+    };
+
+    fn waiting(records: u32) -> Levels {
+        Levels {
+            waiting: records,
+            ..Levels::default()
+        }
+    }
+
+    /// One that began, and was let in, at 1,000 ms.
+    fn visit(orders: &Orders, records: u32) -> Visit {
+        let mut client = Client::new(16);
+        let accepted = client.handle(1_000, &Settings::default(), &[0x20, 3, 0, 0, 0]);
+        assert!(accepted.is_ok() && client.is_accepted());
+        Visit::new(client, orders, &waiting(records), PATIENCE_MS, 1_000)
+    }
+
+    #[test]
+    fn a_visit_that_awaits_nothing_ends_at_once() {
+        let orders = Orders::default();
+        assert_eq!(visit(&orders, 0).leave_at(&waiting(0)), Some(0));
+        // Records whose receipts nobody expects here.
+        assert_eq!(visit(&orders, 3).leave_at(&waiting(3)), Some(0));
+    }
+
+    #[test]
+    fn patience_counts_from_what_makes_a_receipt_likely() {
+        let mut visit = visit(&EXPECTS, 2);
+        let leaves_ms = |visit: &Visit| visit.leave_at(&waiting(2));
+        assert_eq!(leaves_ms(&visit), Some(6_000));
+        visit.stirred(2_000);
+        assert_eq!(leaves_ms(&visit), Some(7_000));
+        visit.acknowledged(3_000);
+        assert_eq!(leaves_ms(&visit), Some(8_000));
+        visit.took(4_000, 1, &Taken::Repeated);
+        assert_eq!(leaves_ms(&visit), Some(9_000));
+        // It has an end all the same.
+        visit.stirred(ERRAND_MS_MAX);
+        assert_eq!(leaves_ms(&visit), Some(1_000 + ERRAND_MS_MAX));
+    }
+
+    #[test]
+    fn who_asks_with_nothing_waiting_is_answered_soon() {
+        assert_eq!(
+            visit(&EXPECTS, 0).leave_at(&waiting(0)),
+            Some(1_000 + ASKS_MS_MAX)
+        );
+        // The last receipt came: nobody asked for more.
+        assert_eq!(visit(&EXPECTS, 1).leave_at(&waiting(0)), Some(0));
+    }
+
+    #[test]
+    fn receipts_of_what_left_here_are_awaited_and_no_others() {
+        // Nothing is expected but what this visit brings about.
+        let mut visit = visit(&Orders::default(), 3);
+        visit.left(7);
+        visit.left(8);
+        assert_eq!((visit.cursor, visit.first), (8, 7));
+        visit.acknowledged(1_000);
+        visit.acknowledged(1_000);
+        let awaits = |visit: &Visit| visit.leave_at(&waiting(3)) != Some(0);
+        // The receipt of an earlier one, and one that came before.
+        visit.took(1_000, 6, &Taken::New);
+        visit.took(1_000, 7, &Taken::Repeated);
+        visit.took(1_000, 8, &Taken::Unknown);
+        assert_eq!(visit.outstanding, 2);
+        visit.took(1_000, 7, &Taken::New);
+        assert!(awaits(&visit));
+        visit.took(1_000, 8, &Taken::New);
+        assert!(!awaits(&visit));
+    }
+
+    #[test]
+    fn a_receipt_without_room_ends_it() {
+        let mut visit = visit(&EXPECTS, 2);
+        assert!(!visit.is_full());
+        visit.took(2_000, 1, &Taken::Full);
+        assert!(visit.is_full());
+        assert_eq!(visit.leave_at(&waiting(2)), Some(0));
+    }
+
+    #[test]
+    fn what_is_owed_is_awaited_to_the_end_of_the_errand() {
+        let end_ms = Some(1_000 + ERRAND_MS_MAX);
+        let mut subscribing = visit(&Orders::default(), 0);
+        subscribing.subscribe_due = true;
+        assert_eq!(subscribing.leave_at(&waiting(0)), end_ms);
+        let mut reporting = visit(&Orders::default(), 0);
+        reporting.report_due = true;
+        assert_eq!(reporting.leave_at(&waiting(0)), end_ms);
+        let mut sending = visit(&Orders::default(), 1);
+        let record = Record {
+            sequence: 1,
+            dup: false,
+            more: false,
+            payload: b"1",
+        };
+        let (settings, mut to) = (Settings::default(), Transmit::new());
+        let left = sending.client.record(1_000, &settings, &record, &mut to);
+        assert_eq!(left, Ok(()));
+        assert_eq!(sending.leave_at(&waiting(1)), end_ms);
+        // Before CONNACK the client's own wait is the only one.
+        let client = Client::new(16);
+        let visit = Visit::new(client, &EXPECTS, &waiting(1), PATIENCE_MS, 1_000);
+        assert_eq!(visit.leave_at(&waiting(1)), None);
+    }
+
+    #[test]
+    fn pubacks_wait_for_company_and_nothing_else_does() {
+        let mut visit = visit(&EXPECTS, 1);
+        visit.hold(2_000, 4);
+        visit.hold(2_500, 4);
+        // From the first of them on.
+        assert_eq!(visit.holds_until(8), Some(2_000 + HELD_MS_MAX));
+        assert_eq!(
+            visit.holds_until(9),
+            None,
+            "something else is in the buffer"
+        );
+        visit.release();
+        visit.hold(3_000, HELD_BYTES_MAX - 1);
+        assert_eq!(
+            visit.holds_until(HELD_BYTES_MAX - 1),
+            Some(3_000 + HELD_MS_MAX)
+        );
+        visit.hold(3_100, 1);
+        assert_eq!(visit.holds_until(HELD_BYTES_MAX), None, "it is enough");
+    }
+}

@@ -158,6 +158,9 @@ fn connack<'a>(reader: &mut Reader<'a>) -> Result<ConnAck, Fault> {
     if flags > 1 || (flags == 1 && reason.is_error()) {
         return Err(Fault::Malformed); // MQTT-3.2.2-1, -6
     }
+    if reason != Reason::SUCCESS && !reason.is_error() {
+        return Err(Fault::Malformed); // MQTT-3.2.2-8: 3.1.1's return codes are none
+    }
     let mut connack = ConnAck {
         session_present: flags == 1,
         reason,

@@ -110,11 +110,11 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         let flash = &mut self.flash;
         for _ in 0..WRITE_ATTEMPTS_MAX {
             let Some(place) = self.notes.blank_slot(flash).await? else {
-                // The newest note stays where it is, however often power is cut in
-                // the first ones of a new page.
-                let serial = self.notes.newest();
-                let is_held = self.note_serial == serial || serial < self.notes.pages;
-                let serial = serial + u32::from(is_held);
+                // The newest note that is whole stays where it is, however often power
+                // is cut in those of a new page, and whatever page takes nothing.
+                let (serial, pages) = (self.notes.newest(), self.notes.pages);
+                let is_held = self.note_serial != 0 && serial + 1 == self.note_serial + pages;
+                let serial = serial + u32::from(!is_held);
                 if !self.notes.begin_page(flash, serial).await? {
                     self.levels.count_damaged();
                 }
@@ -127,6 +127,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
                 .append(flash, place, number, [&bytes, &[]])
                 .await?
             {
+                self.notes.set(flash, place, WHOLE).await?;
                 self.note_serial = place.serial;
                 self.is_note_firm = true;
                 return Ok(());

@@ -13,7 +13,7 @@
 //!
 //! | pages | ring | slot | holds |
 //! | --- | --- | --- | --- |
-//! | first 4, or 2 of less than 32 | notes | 76 bytes | all that is neither record nor receipt, newest counts |
+//! | first 4, or 2 of less than 32 | notes | 84 bytes | all that is neither record nor receipt, newest counts |
 //! | an eighth of the rest, at least 2 | receipts | 308 bytes | sequence number of the record (4), receipt |
 //! | the rest, at least 2 | records | 76 bytes | record as it goes on the air |
 //!
@@ -21,8 +21,9 @@
 //! | --- | --- | --- | --- | --- |
 //! | records | sequence number | settled: its receipt is stored, or else void | word 2 only: sent, if not blank | whole: it was read back |
 //! | receipts | ordinal | ended: on paper, or else void | began: the printer may have some of it | whole: it was read back |
+//! | notes | one after the other | none | none | whole: it was read back |
 //!
-//! Pages of 4 KiB take 53 records, 13 receipts or 53 notes; 1 MiB keeps 11,713
+//! Pages of 4 KiB take 53 records, 13 receipts or 48 notes; 1 MiB keeps 11,713
 //! records. Slots, marks and pages have their formats in `slot`, `ring` and `notes`.
 //!
 //! # What happens when
@@ -33,7 +34,8 @@
 //!   then: nobody saw it as saved, and a payment that is keyed in again must not
 //!   count twice. A number is never given again, even if its slot was cut: after a
 //!   start the rest of the block is skipped, and another block for each note that
-//!   can't be read.
+//!   can't be read or may have been lost with its page. What the newest receipt
+//!   answers was given, too, whatever became of its record.
 //! - *Taking a receipt*: its slot is written, read back and marked as whole, then
 //!   its record is settled. A start that finds the record not settled settles it,
 //!   if there is a trace of the mark, or else voids the receipt. In either case it
@@ -63,9 +65,10 @@
 //!
 //! # What it costs
 //!
-//! Opening reads 16 bytes of each page, a page of each ring besides the newest one
-//! of each, and every page from the oldest in which something waits: 40 KiB with
-//! nothing waiting in 1 MiB, all of it with a full one (1.1 s at 8 MHz).
+//! Opening reads the head of each page, 16 bytes, twice, a byte of each slot
+//! where a head is missing, and every page from the oldest in which something
+//! waits: 33 KiB with nothing waiting in 1 MiB, all of it with a full one (1.1 s at
+//! 8 MHz).
 
 mod append;
 mod error;
@@ -102,7 +105,7 @@ const RECEIPT: Shape = Shape::new(
     (SEQUENCE_BYTES + RECEIPT_BYTES_MAX).next_multiple_of(4),
     6,
 );
-const NOTE: Shape = Shape::new(0x71, NOTE_BYTES, 0);
+const NOTE: Shape = Shape::new(0x72, NOTE_BYTES, 2);
 
 /// Pages of a ring: one that is written, one that is erased.
 const RING_PAGES_MIN: u32 = 2;
@@ -119,7 +122,7 @@ pub struct Store<F, R = Sound> {
     notes: Ring,
     /// What the newest note says, or the next one that is written will.
     note: Note,
-    /// The page that holds the newest note.
+    /// The page that holds the newest note that is whole.
     note_serial: u32,
     /// Whether it was written since the start, as it is.
     is_note_firm: bool,
@@ -263,7 +266,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             && sought.found
             && sought.slot.is_blank(BEGUN)
         {
-            self.records.set_begun(flash, sought.place).await?;
+            self.records.set(flash, sought.place, BEGUN).await?;
             if !sought.slot.is_done() {
                 self.levels.unsent = self.levels.unsent.saturating_sub(1);
             }
@@ -285,7 +288,10 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         if payload.len() > RECEIPT_BYTES_MAX {
             return Ok(Taken::Unknown);
         }
-        let Some(record) = self.records.seek(&mut self.flash, sequence).await? else {
+        let record = self.records.seek(&mut self.flash, sequence).await?;
+        // A slot that can't be read has a number that was given.
+        let record = record.filter(|record| record.found || sequence < self.next_sequence);
+        let Some(record) = record else {
             return Ok(if sequence != 0 && sequence < self.next_sequence {
                 Taken::Repeated
             } else {
@@ -296,11 +302,8 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             return Ok(Taken::Repeated);
         }
         if !record.found && sequence == self.last_answered {
-            // Its receipt is here; only the slot of its record couldn't be ended.
-            let flash = &mut self.flash;
-            self.records
-                .mark(flash, record.place, &record.slot, DONE)
-                .await?;
+            // Its receipt is here. What was found may be the slot of another record,
+            // whose receipt is still to come.
             return Ok(Taken::Repeated);
         }
         let Some(place) = self.place(Which::Receipts).await? else {
@@ -447,7 +450,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         &self.note.counters
     }
 
-    /// Keeps these. Durable when it returns; a note of 76 bytes.
+    /// Keeps these. Durable when it returns; a note of 84 bytes.
     ///
     /// # Errors
     /// The flash.

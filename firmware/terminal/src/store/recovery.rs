@@ -1,7 +1,8 @@
 //! What a start finds, and what it ends.
 //!
-//! Promises: after it, nothing rests on a write that was cut. Never: a page
-//! erased for more than a note.
+//! Promises: after it, nothing rests on a write that was cut, and no number is
+//! given that something in the flash tells of. Never: a page erased for more than
+//! a note.
 
 use embedded_storage_async::nor_flash::NorFlash;
 
@@ -20,10 +21,11 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         self.receipts.find_newest(flash).await?;
 
         // The newest note stands in the newest page, or, if that was just begun,
-        // in the one before; after damage, wherever there is one.
+        // in the one before; after damage, wherever there is one. One that is not
+        // marked as whole may read otherwise next time: the newest that is counts then.
         self.notes.look_back(1);
         let mut notes = self.notes.survey(flash).await?;
-        if notes.last.is_none() {
+        if notes.last_whole.is_none() {
             self.notes.look_back(u32::MAX);
             notes = self.notes.survey(flash).await?;
         }
@@ -31,8 +33,12 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             let mut bytes = [0; NOTE_BYTES];
             self.notes.read(flash, *place, slot, 0, &mut bytes).await?;
             self.note = Note::decode(&bytes);
-            self.note_serial = place.serial;
         }
+        if let Some((place, slot)) = &notes.last_whole {
+            self.notes.mark(flash, *place, slot, WHOLE).await?;
+        }
+        let held = notes.last_whole.as_ref().or(notes.last.as_ref());
+        self.note_serial = held.map_or(0, |(place, _)| place.serial);
         let [records_floor, receipts_floor] = self.note.floors;
         if R::NOTES_FLOORS {
             self.records.raise_to(records_floor);
@@ -48,12 +54,25 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             && self.receipts.is_blank(flash).await?;
         self.is_numbered = is_new || notes.last.is_some() || records.last.is_some();
         self.next_sequence = self.records.next_number;
+        if let Some((place, slot)) = &receipts.last {
+            self.last_answered = self.answers(*place, slot).await?;
+            // The record that it answers may be lost. Another one of its number
+            // would be settled by it at the next start.
+            self.next_sequence = self.next_sequence.max(self.last_answered.saturating_add(1));
+        }
         if R::RESERVES {
+            let last = notes.last.as_ref().map(|(place, _)| *place);
+            let flash = &mut self.flash;
+            let lost = match self.is_numbered && !is_new {
+                true => self.notes.slots_lost_after(flash, last).await?,
+                false => 0,
+            };
             // Each note reserves one block at most.
+            let blocks = notes.unreadable_after + lost;
             self.next_sequence = self
                 .next_sequence
                 .max(self.note.reserved.saturating_add(1))
-                .saturating_add(notes.unreadable_after * RESERVED_NUMBERS);
+                .saturating_add(blocks * RESERVED_NUMBERS);
         }
         self.reserved = self.next_sequence - 1;
 
@@ -64,21 +83,19 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             capacity: self.records.pages * self.records.slots_per_page::<F>(),
             damaged: records.damaged.saturating_add(receipts.damaged),
             torn: notes.torn + records.torn + receipts.torn,
-            last_sequence: records.last_whole,
+            last_sequence: records.last_whole.map_or(0, |(_, slot)| slot.number),
         };
         if let Some((place, slot)) = &records.last {
             self.resolve_record(*place, slot).await?;
         }
-        if let Some((place, slot)) = receipts.last {
-            let sequence = self.answers(place, &slot).await?;
-            self.last_answered = sequence;
-            match self.resolve(sequence, place).await? {
+        if let Some((place, _)) = receipts.last {
+            match self.resolve(self.last_answered, place).await? {
                 Resolved::Voided { waited: true } => self.levels.to_print -= 1,
                 Resolved::Completed(record) => self.count_settled(&record),
                 _ => {}
             }
         }
-        // The newest note may have been cut, and read otherwise next time.
+        // The newest note may have been cut.
         if notes.last.is_some() {
             self.note.reserved = self.reserved;
             match self.put_note().await {
@@ -103,7 +120,7 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
         record: &Slot,
     ) -> Result<(), StoreError<F::Error>> {
         let flash = &mut self.flash;
-        if !record.is_blank(WHOLE) || !record.is_blank(WHOLE + 1) {
+        if record.has_trace(WHOLE) {
             self.records.mark(flash, place, record, WHOLE).await?;
             self.levels.last_sequence = record.number;
             return Ok(());
@@ -154,9 +171,9 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
             self.records
                 .mark(flash, record.place, &record.slot, DONE)
                 .await?;
-            return Ok(Resolved::Settled);
+            return Ok(Resolved::Settled(record.slot));
         }
-        if receipt.is_done() || receipt.is_blank(WHOLE) && receipt.is_blank(WHOLE + 1) {
+        if receipt.is_done() || !receipt.has_trace(WHOLE) {
             self.receipts.mark(flash, place, &receipt, DONE).await?;
             return Ok(Resolved::Voided {
                 waited: !receipt.is_done(),
@@ -172,12 +189,11 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
     pub(super) async fn resolve_pending(&mut self) -> Result<(), StoreError<F::Error>> {
         if let Some((sequence, place)) = self.pending {
             match self.resolve(sequence, place).await? {
-                Resolved::Completed(record) => {
+                // Nobody has counted it: that comes right after it is no longer pending.
+                Resolved::Completed(record) | Resolved::Settled(record) => {
                     self.levels.to_print += 1;
                     self.count_settled(&record);
                 }
-                // Nobody counted it any more; that is put right by the next start.
-                Resolved::Settled => self.levels.to_print += 1,
                 Resolved::Voided { .. } | Resolved::Neither => {}
             }
             self.pending = None;
@@ -196,8 +212,8 @@ impl<F: NorFlash, R: Rules> Store<F, R> {
 
 /// What was under way with a receipt.
 enum Resolved {
-    /// Its record was settled: it exists.
-    Settled,
+    /// Its record, which is this, was settled: it exists.
+    Settled(Slot),
     /// It was whole, and its record, which is this, is now settled.
     Completed(Slot),
     /// It may not have been whole.

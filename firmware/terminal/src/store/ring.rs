@@ -24,7 +24,7 @@ mod survey;
 
 use embedded_storage_async::nor_flash::NorFlash;
 
-use super::slot::{self, BEGUN, DONE, Shape, Slot, State};
+use super::slot::{self, DONE, Shape, Slot, State};
 
 /// Where a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,14 +153,15 @@ impl Ring {
         slot::set_mark(flash, self.slot_at::<F>(place), self.shape, slot, word).await
     }
 
-    /// Marks a slot as begun that was found without, where one word must do.
-    pub(super) async fn set_begun<F: NorFlash>(
+    /// Sets one word of a slot that was found blank there, where one must do.
+    pub(super) async fn set<F: NorFlash>(
         &self,
         flash: &mut F,
         place: Place,
+        word: u8,
     ) -> Result<(), F::Error> {
         let at = self.slot_at::<F>(place);
-        slot::set_word(flash, at, self.shape, BEGUN).await?;
+        slot::set_word(flash, at, self.shape, word).await?;
         Ok(())
     }
 
@@ -269,7 +270,7 @@ impl Ring {
         if slot.state == State::Valid {
             return Ok(true);
         }
-        if self.shape.marks > 0 {
+        if self.shape.has(DONE) {
             self.mark(flash, place, &slot, DONE).await?;
         }
         Ok(false)

@@ -49,9 +49,21 @@ impl<F: NorFlash, K: Keypad, D: Display, C: Clock> People<'_, F, K, D, C> {
             let now_ms = self.clock.now_ms();
             effect = match next {
                 Either3::First(key) => self.application.key(key, now_ms),
-                Either3::Second(fact) => self.application.fact(fact, now_ms),
+                Either3::Second(fact) => {
+                    let fact = self.as_of_now(fact).await;
+                    self.application.fact(fact, now_ms)
+                }
                 Either3::Third(()) => self.application.tick(now_ms),
             };
+        }
+    }
+
+    /// What another task has counted is older than a payment that was saved while it
+    /// lay on the desk: a number that was shown must not be taken back.
+    async fn as_of_now(&self, fact: Fact) -> Fact {
+        match fact {
+            Fact::Levels(_) => levels(self.store).await,
+            fact => fact,
         }
     }
 

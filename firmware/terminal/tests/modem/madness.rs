@@ -1,33 +1,14 @@
 //! A modem that says anything at any time.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use embedded_hal::digital::{ErrorType, OutputPin};
 use fastrand::Rng;
 use risiti_sim::clock::SimClock;
-use risiti_sim::modem::Serial;
+use risiti_sim::modem::{NoKey, Serial};
 use risiti_terminal::modem::{Driver, Modem, QuectelFamily, Sim800Family};
 use tokio::time::{Instant, timeout};
 
 use crate::world::{NETWORK, Tested};
-
-/// A power key that nothing hangs on.
-struct NoKey;
-
-impl ErrorType for NoKey {
-    type Error = Infallible;
-}
-
-impl OutputPin for NoKey {
-    fn set_low(&mut self) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn set_high(&mut self) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
 
 /// What it says now and then, fit or not.
 const WORDS: [&str; 38] = [

@@ -7,21 +7,21 @@ use risiti_wire::WireError;
 
 use crate::world::receipt;
 
-const PAGE: usize = 1024;
-type Small = Nor<PAGE>;
+pub const PAGE: usize = 1024;
+pub type Small = Nor<PAGE>;
 
-fn open(chip: &Small) -> (Store<Small>, Opening) {
+pub fn open(chip: &Small) -> (Store<Small>, Opening) {
     block_on(Store::open(chip.handle())).expect("a sound chip is opened")
 }
 
-fn save(store: &mut Store<Small>) -> Result<u32, SaveError<NorError>> {
+pub fn save(store: &mut Store<Small>) -> Result<u32, SaveError<NorError>> {
     block_on(store.save(|number, into| {
         into[..4].copy_from_slice(&number.to_le_bytes());
         Ok(4)
     }))
 }
 
-fn waiting(store: &mut Store<Small>) -> Vec<u32> {
+pub fn waiting(store: &mut Store<Small>) -> Vec<u32> {
     let mut into = [0; 40];
     let mut numbers = Vec::new();
     let mut after = 0;
@@ -33,12 +33,12 @@ fn waiting(store: &mut Store<Small>) -> Vec<u32> {
     numbers
 }
 
-fn take(store: &mut Store<Small>, number: u32) -> Taken {
+pub fn take(store: &mut Store<Small>, number: u32) -> Taken {
     block_on(store.take_receipt(number, &receipt(number))).expect("taken")
 }
 
 /// Prints what there is; the numbers of the records.
-fn print(store: &mut Store<Small>) -> Vec<u32> {
+pub fn print(store: &mut Store<Small>) -> Vec<u32> {
     let mut into = [0; 265];
     let mut printed = Vec::new();
     while let Some(job) = block_on(store.next_to_print(&mut into)).expect("read") {
@@ -323,4 +323,98 @@ fn an_ordinary_flash_has_room_for_days_and_opens_quickly() {
     let read = chip.read_bytes() - before;
     println!("store: opening 1 MiB with nothing waiting reads {read} bytes");
     assert!(read < 48 * 1024, "{read}");
+}
+
+#[test]
+fn the_smallest_flash_that_is_no_error_works() {
+    // Two pages a ring; a page takes its head and a receipt.
+    const LEAST: usize = 16 + 308;
+    for (pages, fits) in [(5, false), (6, true)] {
+        let opened = block_on(Store::open(Nor::<LEAST>::new(pages * LEAST)));
+        assert_eq!(opened.is_ok(), fits, "{pages} pages");
+    }
+    let opened = block_on(Store::open(Nor::<{ LEAST - 4 }>::new(6 * (LEAST - 4))));
+    assert!(matches!(opened, Err(StoreError::TooSmall)));
+    let chip = Nor::<LEAST>::new(6 * LEAST);
+    for turn in 1..=30 {
+        let (mut store, opening) = block_on(Store::open(chip.handle())).expect("opened");
+        assert_eq!((opening.damaged, opening.torn), (0, 0), "turn {turn}");
+        let number = block_on(store.save(|_, _| Ok(1))).expect("saved");
+        let taken = block_on(store.take_receipt(number, &receipt(number)));
+        assert_eq!(taken, Ok(Taken::New), "turn {turn}");
+        let job = block_on(store.next_to_print(&mut [0; 265])).expect("read");
+        let ordinal = job.expect("to print").ordinal;
+        block_on(store.print_began(ordinal)).expect("begun");
+        block_on(store.print_ended(ordinal)).expect("ended");
+        assert_eq!(store.levels().damaged, 0, "turn {turn}");
+    }
+}
+
+/// Notes that stand in the first page.
+fn notes(chip: &Small) -> usize {
+    let image = chip.image();
+    let slots = image[16..PAGE].chunks_exact(84);
+    slots
+        .filter(|slot| slot.iter().any(|&byte| byte != 0xFF))
+        .count()
+}
+
+#[test]
+fn a_note_is_written_once_a_block_of_numbers_and_for_no_page_that_changes_nothing() {
+    let chip = Small::new(8 * PAGE);
+    let (mut store, _) = open(&chip);
+    for number in 1..=52 {
+        assert_eq!(save(&mut store), Ok(number));
+        // 16 numbers a block; 13 records a page, all of which wait.
+        assert_eq!(notes(&chip), (number as usize).div_ceil(16), "{number}");
+    }
+    assert_eq!(save(&mut store), Err(SaveError::Full));
+    assert_eq!(store.levels().damaged, 0);
+    // The page that is needed now is given up before it is erased.
+    let before = notes(&chip);
+    for number in 1..=13 {
+        assert_eq!(take(&mut store, number), Taken::New);
+        print(&mut store);
+    }
+    let (taken, before) = (notes(&chip), notes(&chip) - before);
+    assert!(before > 0, "so is that of the receipts");
+    assert_eq!(save(&mut store), Ok(53));
+    assert_eq!(notes(&chip), taken + 1);
+    assert_eq!(store.levels().damaged, 0);
+}
+
+/// CRC-32C, bit by bit.
+fn check(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = u32::MAX;
+    for &byte in bytes {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = crc >> 1 ^ if crc & 1 == 1 { 0x82F6_3B78 } else { 0 };
+        }
+    }
+    (!crc).to_le_bytes()
+}
+
+#[test]
+fn numbers_end_two_blocks_before_they_would_begin_again() {
+    let last = u32::MAX - 2 * 16;
+    let chip = Small::new(8 * PAGE);
+    let (mut store, _) = open(&chip);
+    assert_eq!(save(&mut store), Ok(1));
+    // A long life later: the note says so.
+    let mut note = chip.image()[16..16 + 76].to_vec();
+    note[8..12].copy_from_slice(&(last - 2).to_le_bytes());
+    let sum = check(&note[..72]);
+    note[72..].copy_from_slice(&sum);
+    chip.overwrite(16, &note);
+    let (mut store, opening) = open(&chip);
+    assert!(opening.is_numbered);
+    assert_eq!(save(&mut store), Ok(last - 1));
+    assert_eq!(save(&mut store), Ok(last));
+    for _ in 0..3 {
+        assert_eq!(save(&mut store), Err(SaveError::Unnumbered));
+    }
+    // Receipts come all the same.
+    assert_eq!(take(&mut store, last), Taken::New);
+    assert_eq!(waiting(&mut store), [1, last - 1]);
 }

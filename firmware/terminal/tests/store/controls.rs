@@ -45,20 +45,20 @@ fn must_find(what: &str, found: &str) {
 fn without_its_check_a_torn_slot_is_taken_for_a_record() {
     must_find(
         "without check",
-        &many_runs::<WithoutCheck>(RUNS, 1, Habits::default()).1,
+        &many_runs::<WithoutCheck>(0, RUNS, 1, Habits::default()).1,
     );
 }
 
 #[test]
 fn without_reservation_a_number_is_used_twice() {
-    let found = many_runs::<WithoutReservation>(RUNS, 1, Habits::default()).1;
+    let found = many_runs::<WithoutReservation>(0, RUNS, 1, Habits::default()).1;
     must_find("without reservation", &found);
     assert!(found.contains("is used"), "{found}");
 }
 
 #[test]
 fn a_record_settled_before_its_receipt_is_stored_loses_the_receipt() {
-    let found = many_runs::<SettledFirst>(RUNS, 1, Habits::default()).1;
+    let found = many_runs::<SettledFirst>(0, RUNS, 1, Habits::default()).1;
     must_find("settled first", &found);
     assert!(found.contains("has no receipt"), "{found}");
 }
@@ -82,7 +82,7 @@ fn a_mark_of_one_word_is_set_at_one_start_and_not_at_the_next() {
 #[test]
 fn marked_as_begun_after_printing_a_receipt_is_printed_twice() {
     let habits = Habits { begins_late: true };
-    let found = many_runs::<Sound>(RUNS, 1, habits).1;
+    let found = many_runs::<Sound>(0, RUNS, 1, habits).1;
     must_find("begun late", &found);
     assert!(found.contains("printed twice"), "{found}");
 }

@@ -1,7 +1,8 @@
 //! Power cuts: at every byte of one run, and at random in a great many.
 //!
 //! `RISITI_SEED=n cargo test -p risiti-terminal --test store cuts::replay` replays
-//! one run of the many; `RISITI_RUNS` sets how many there are.
+//! one run of the many. `RISITI_RUNS` sets how many there are: other ones each time,
+//! unless `RISITI_FROM` names the first.
 
 use std::env;
 use std::fmt::Write;
@@ -20,6 +21,9 @@ const PAGE_SMALL: usize = 512;
 
 /// Random runs unless `RISITI_RUNS` says otherwise.
 const RUNS: u64 = 200_000;
+
+/// Runs of notes alone.
+const NOTING_RUNS: u64 = 20_000;
 
 /// Threads that share them.
 const THREADS: u64 = 2;
@@ -289,6 +293,45 @@ pub fn seeded_run<R: Rules>(seed: u64, habits: Habits, tally: &mut Tally) -> Res
     }
 }
 
+/// Counts and starts, and no more; power is cut again and again, mostly in a note.
+fn noting_run<R: Rules>(seed: u64, tally: &mut Tally) -> Result<(), Stop> {
+    let mut draw = fastrand::Rng::with_seed(seed);
+    let chip = Nor::<PAGE_SMALL>::new(6 * PAGE_SMALL);
+    let mut world = World::<PAGE_SMALL, R>::new(chip, Habits::default());
+    let steps: Vec<Step> = (0..draw.usize(5..40))
+        .map(|_| [Step::Count, Step::Count, Step::Subscribe, Step::Restart][draw.usize(..4)])
+        .collect();
+    let mut left = draw.u32(3..12);
+    let done = world.run(steps, |chip| {
+        if left > 0 {
+            left -= 1;
+            match draw.u8(..8) {
+                0 => chip.cut_in_erase(0, Tear::Ragged, draw.u64(..)),
+                _ => chip.cut_after(draw.u64(..130), Tear::Ragged, draw.u64(..)),
+            }
+        }
+    });
+    tally.runs += 1;
+    tally.starts += u64::from(world.restarts);
+    done
+}
+
+/// What a terminal has noted, it knows, though power is cut in one note after the
+/// other, and in the erases that make room for them.
+#[test]
+fn g6_the_newest_note_outlives_cuts_in_a_row() {
+    let (tally, broken) = on_all_threads(FAULTS_MAX, |seed, tally| {
+        if seed >= NOTING_RUNS {
+            return Ok(false);
+        }
+        let run = noting_run::<Sound>(seed, tally);
+        run.map(|()| true)
+            .map_err(|stop| format!("seed {seed}: {stop:?}"))
+    });
+    assert!(broken.is_empty(), "\n{broken}");
+    assert!(tally.starts > 5 * tally.runs, "{} starts", tally.starts);
+}
+
 fn from_environment(name: &str) -> Option<u64> {
     env::var(name).ok()?.parse().ok()
 }
@@ -304,12 +347,18 @@ fn nothing_is_lost_by_a_cut_in_any_erase() {
     );
 }
 
-/// So many runs with seeds from 0 on.
-pub fn many_runs<R: Rules>(runs: u64, faults_max: usize, habits: Habits) -> (Tally, String) {
-    on_all_threads(faults_max, |seed, tally| {
-        if seed >= runs {
+/// So many runs with seeds from this one on.
+pub fn many_runs<R: Rules>(
+    from: u64,
+    runs: u64,
+    faults_max: usize,
+    habits: Habits,
+) -> (Tally, String) {
+    on_all_threads(faults_max, |number, tally| {
+        if number >= runs {
             return Ok(false);
         }
+        let seed = from + number;
         seeded_run::<R>(seed, habits, tally)
             .map(|()| true)
             .map_err(|stop| {
@@ -323,9 +372,19 @@ pub fn many_runs<R: Rules>(runs: u64, faults_max: usize, habits: Habits) -> (Tal
 
 #[test]
 fn nothing_is_lost_by_cuts_at_random() {
-    let runs = from_environment("RISITI_RUNS").unwrap_or(RUNS);
-    let (tally, broken) = many_runs::<Sound>(runs, FAULTS_MAX, Habits::default());
+    let wanted = from_environment("RISITI_RUNS");
+    let from = match (from_environment("RISITI_FROM"), wanted) {
+        (Some(from), _) => from,
+        (None, Some(_)) => fastrand::u64(..1 << 56),
+        (None, None) => 0,
+    };
+    let runs = wanted.unwrap_or(RUNS);
+    let (tally, broken) = many_runs::<Sound>(from, runs, FAULTS_MAX, Habits::default());
     assert!(broken.is_empty(), "\n{broken}");
+    println!(
+        r#"PROOF {{"what":"flash-cuts","guarantees":"G5 G6","runs":{},"failures":0,"seed":{from},"extra":{{"starts":{},"records_saved":{}}}}}"#,
+        tally.runs, tally.starts, tally.saved
+    );
     println!(
         "store: random cuts: {} runs, {} starts, {} records saved; \
          0 lost, 0 numbers reused, 0 receipts printed twice",

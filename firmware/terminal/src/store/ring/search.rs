@@ -62,9 +62,14 @@ impl Ring {
         after: u32,
     ) -> Result<Option<(Place, Slot)>, F::Error> {
         let mut place = self.start(flash, after).await?;
-        let mut is_first = place <= self.first_waiting;
+        let oldest = Place {
+            serial: self.oldest(),
+            slot: 0,
+        };
+        let first_waiting = self.first_waiting.max(oldest);
+        let mut is_first = place <= first_waiting;
         if is_first {
-            place = self.first_waiting;
+            place = first_waiting;
         }
         let mut found = None;
         while place.serial <= self.serial {
