@@ -14,7 +14,8 @@
  *
  * Why C: interposing libc means exporting its symbols with raw pointers, which
  * is unsafe by nature; the workspace forbids unsafe Rust. Real operations are
- * made by syscall(2), so nothing is looked up and nothing recurses. A process
+ * made by syscall(2), so nothing is looked up and nothing recurses (but for the
+ * lists of directories, whose buffers are libc's). A process
  * that makes raw system calls itself (rustix without `use-libc`) is not seen;
  * the replay test compares the recording with the directory to notice that.
  *
@@ -50,8 +51,12 @@
  *   8 matching operations seen  9 faults injected  10 syncs done
  *   11 moment (enum moment) at which to kill the process  12 how many to go
  *   13 forgets what a kill cut short (to show that this would be noticed)
+ *   14 a failed sync says that it succeeded  15 syncs of directories are not made
+ *      (both: as a wrong store would have it, to show that it is convicted)
  */
 #define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -75,12 +80,12 @@ enum kind { CREATE = 1, MKDIR, RENAME, UNLINK, RMDIR, WRITE, SETLEN,
             SYNC_BEGIN, SYNC_END, SYNC_FAIL, UNSUPPORTED, START };
 /* Of an operation: all that a kill can come between. */
 enum moment { NEVER, NOTED, INTENDED, HALF_DONE, DONE, RECORDED };
-enum class { C_OPEN = 1, C_WRITE = 2, C_SYNC = 4, C_META = 8, C_RANGE = 16 };
+enum class { C_OPEN = 1, C_WRITE = 2, C_SYNC = 4, C_META = 8, C_RANGE = 16, C_READ = 32 };
 
 struct control {
     uint64_t magic;
     _Atomic uint64_t sync_delay_ms, classes, first, count, error, torn, sync_skip;
-    _Atomic uint64_t seen, injected, syncs, moment, to_go, forgetful;
+    _Atomic uint64_t seen, injected, syncs, moment, to_go, forgetful, deaf, nameless;
 };
 #define FDS_MAX 65536 /* more descriptors than any test opens; above: not seen */
 enum { F_UNSEEN = 0, F_SEEN = 1, F_WITNESS = 2 };
@@ -368,11 +373,14 @@ static ssize_t do_write(int fd, const struct iovec *v, int n, off64_t at) {
     int broken = 0;
     if (seen == F_SEEN && fault(C_WRITE)) {
         /* A failed write may have left part of its bytes in the file. */
-        if (!control->torn || n < 1 || v->iov_len < 2) return -1;
-        broken = errno;
-        half = (struct iovec){ v->iov_base, v->iov_len / 2 };
-        v = &half;
-        n = 1;
+        broken = control->error; /* 0: the write is short, which is no error */
+        if (control->torn && n > 0 && v->iov_len > 1) {
+            half = (struct iovec){ v->iov_base, v->iov_len / 2 };
+            v = &half;
+            n = 1;
+        } else if (broken) {
+            return -1;
+        }
     }
     if (n > 64) n = 64; /* a short write: the caller goes on */
     take_lock();
@@ -401,6 +409,40 @@ ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at) { return do_writ
 ssize_t pwritev64(int fd, const struct iovec *v, int n, off64_t at) { return do_write(fd, v, n, at); }
 ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t at, int f) { (void)f; return do_write(fd, v, n, at); }
 ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t at, int f) { (void)f; return do_write(fd, v, n, at); }
+
+/* ---- read: not recorded, as nothing comes of it; but a disk can refuse it ---- */
+/* ENOENT: a wrong store, which takes what can't be read for nothing, sees the end. */
+static int refused(void) { return control->error == ENOENT ? 0 : -1; }
+#define READS(fd, call) do { if (kind_of(fd) == F_SEEN && fault(C_READ)) return refused(); return (call); } while (0)
+ssize_t read(int fd, void *b, size_t n) { READS(fd, syscall(SYS_read, fd, b, n)); }
+ssize_t readv(int fd, const struct iovec *v, int n) { READS(fd, syscall(SYS_readv, fd, v, n)); }
+ssize_t pread(int fd, void *b, size_t n, off_t at) { READS(fd, syscall(SYS_pread64, fd, b, n, at)); }
+ssize_t pread64(int fd, void *b, size_t n, off64_t at) { return pread(fd, b, n, at); }
+ssize_t preadv(int fd, const struct iovec *v, int n, off_t at) { READS(fd, syscall(SYS_preadv, fd, v, n, at, 0)); }
+ssize_t preadv64(int fd, const struct iovec *v, int n, off64_t at) { return preadv(fd, v, n, at); }
+/* What a file is. Of an open one its inode knows, which is in memory. */
+int statx(int d, const char *path, int flags, unsigned mask, struct statx *s) {
+    char at[PATH_MAX];
+    if ((control->classes & C_READ) && !(flags & AT_EMPTY_PATH) && below(d, path, at) && !is_witness(at) && fault(C_READ)) return -1;
+    return syscall(SYS_statx, d, path, flags, mask, s);
+}
+DIR *opendir(const char *path) { /* inside libc: seen by no C_OPEN */
+    char at[PATH_MAX];
+    static DIR *(*real)(const char *);
+    if (!real) real = (DIR *(*)(const char *))dlsym(RTLD_NEXT, "opendir");
+    return below(AT_FDCWD, path, at) && fault(C_READ) ? NULL : real(path);
+}
+static int unlisted(DIR *dir) {
+    char path[PATH_MAX], at[PATH_MAX];
+    return (control->classes & C_READ) && below(AT_FDCWD, path_of(dirfd(dir), path), at) && fault(C_READ);
+}
+struct dirent64 *readdir64(DIR *dir) {
+    static struct dirent64 *(*real)(DIR *);
+    if (!real) real = (struct dirent64 *(*)(DIR *))dlsym(RTLD_NEXT, "readdir64");
+    if (!unlisted(dir)) return real(dir);
+    if (!refused()) errno = 0; /* the end of the list */
+    return NULL;
+}
 
 /* In-kernel copies are refused for seen files; callers fall back to write. */
 #define REFUSE(fd, call, code) do { if (kind_of(fd)) { errno = (code); return -1; } return (call); } while (0)
@@ -457,7 +499,10 @@ int truncate64(const char *path, off64_t n) { return truncate(path, n); }
 static int do_sync(int fd, long call) {
     int seen = kind_of(fd);
     if (!seen) return syscall(call, fd);
-    uint64_t ino = ino_of(fd);
+    struct stat s;
+    if (fstat(fd, &s)) s.st_ino = s.st_mode = 0;
+    if (control->nameless && S_ISDIR(s.st_mode)) return 0;
+    uint64_t ino = s.st_ino;
     take_lock();
     note(SYNC_BEGIN, ino, NULL);
     free_lock();
@@ -471,8 +516,9 @@ static int do_sync(int fd, long call) {
     note(error ? SYNC_FAIL : SYNC_END, ino, NULL);
     free_lock();
     atomic_fetch_add(&control->syncs, 1);
-    if (error) errno = error;
-    return error ? -1 : 0;
+    if (!error || control->deaf) return 0;
+    errno = error;
+    return -1;
 }
 int fsync(int fd) { return do_sync(fd, SYS_fsync); }
 int fdatasync(int fd) { return do_sync(fd, SYS_fdatasync); }

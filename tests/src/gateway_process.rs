@@ -23,9 +23,9 @@ use serde::Deserialize;
 
 use crate::crash::Shim;
 use crate::memory;
-use crate::risiti_command::program;
+use crate::risiti_command::{program, stands_still};
 
-use launch::free_port;
+pub(crate) use launch::free_port;
 pub use launch::{KillAt, ProcessSwitches};
 
 /// Opening a damaged or large store takes seconds here; a minute and more means
@@ -194,6 +194,12 @@ impl GatewayProcess {
         }
     }
 
+    /// Whether it has ended without being told to.
+    pub fn has_ended(&mut self) -> bool {
+        let running = self.running.as_mut();
+        running.is_some_and(|running| !matches!(running.child.try_wait(), Ok(None)))
+    }
+
     /// SIGTERM, and waits until it has ended by itself.
     ///
     /// # Errors
@@ -224,6 +230,12 @@ impl GatewayProcess {
             "the gateway did not end within {timeout:?}:\n{}",
             self.log_tail()
         )))
+    }
+
+    /// Waits until it stands still, as it does with
+    /// [`ProcessSwitches::stop_there`]; whether it does.
+    pub fn wait_stopped(&self, within: Duration) -> bool {
+        self.pid().is_ok_and(|pid| stands_still(pid, within))
     }
 
     /// Has it read its configuration again (SIGHUP), with this text.

@@ -1,10 +1,14 @@
 //! What the tests of the whole house stand on.
 
+pub mod asked;
 pub mod bench;
+pub mod bound;
 pub mod crash;
+pub mod fault_proxy;
 pub mod filled_store;
 pub mod fleet;
 pub mod gateway_process;
+pub mod kill_loop;
 pub mod ledger;
 pub mod memory;
 pub mod mock_kafka;
@@ -15,6 +19,7 @@ pub mod risiti_command;
 pub mod round_trip;
 pub mod samples;
 pub mod settlement_process;
+pub mod soak;
 pub mod turn;
 pub mod upward;
 pub mod wire_client;

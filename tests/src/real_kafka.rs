@@ -3,18 +3,22 @@
 //! Promises: free ports, data in a directory of its own, ready when `start`
 //! returns, no process left behind. Never: a broker shared between tests.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
+
+use crate::bound::bound;
+use crate::gateway_process::free_port;
 
 /// A JVM on a busy machine takes seconds; a minute means that it never will.
 const START: Duration = Duration::from_secs(120);
@@ -26,11 +30,16 @@ const ATTEMPTS: u32 = 5;
 #[derive(Debug, Clone, Default)]
 pub struct KafkaOptions {
     /// Lines appended to its configuration; `@PORT@` stands for its port and
-    /// `@EXTRA_PORT_0@` to `_2@` for further free ones.
+    /// `@EXTRA_PORT_0@` to `_3@` for further free ones.
     pub extra: String,
     /// `--add-scram` values for the new directory.
     pub scram: Vec<String>,
+    /// Whether it ends with the thread that starts it, see [`bound`].
+    pub dies_with_us: bool,
 }
+
+/// A place in each partition of a topic: the next offset to read.
+pub type Places = BTreeMap<i32, i64>;
 
 /// A message read back from a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +73,7 @@ pub struct RealKafka {
     /// `host:port` of its plaintext listener.
     pub bootstrap: String,
     /// Further free ports, for listeners of [`KafkaOptions::extra`].
-    pub extra_ports: [u16; 3],
+    pub extra_ports: [u16; 4],
     port: u16,
     controller_port: u16,
     options: KafkaOptions,
@@ -129,7 +138,11 @@ impl RealKafka {
         }
         std::fs::write(&extra, lines)?;
         let out = File::create(&log)?;
-        let child = Command::new(script())
+        let mut command = match self.options.dies_with_us {
+            true => bound(script()),
+            false => Command::new(script()),
+        };
+        let child = command
             .arg("start")
             .arg(self.dir.path().join("data"))
             .arg(self.port.to_string())
@@ -177,12 +190,34 @@ impl RealKafka {
     }
 
     fn end(&mut self, signal: Signal) {
+        let _ = self.signal(signal);
         if let Some(mut child) = self.child.take() {
-            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                let _ = kill_process_group(group, signal);
-            }
             let _ = child.wait();
         }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let group = self.child.as_ref().and_then(|child| {
+            let id = i32::try_from(child.id()).ok()?;
+            Pid::from_raw(id)
+        });
+        let group = group.ok_or_else(|| io::Error::other("the broker does not run"))?;
+        Ok(kill_process_group(group, signal)?)
+    }
+
+    /// Leaves its directory behind when it ends, to be looked into.
+    pub fn keep_dir(&mut self) {
+        self.dir.disable_cleanup(true);
+    }
+
+    /// Its process, for `/proc`; none if it does not run.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Its directory: data, configuration and log.
@@ -241,41 +276,28 @@ impl Drop for RealKafka {
 /// # Errors
 /// As there.
 pub fn committed(bootstrap: &str, topic: &str) -> io::Result<Vec<Committed>> {
-    let client = |isolation: &str| {
-        ClientConfig::new()
-            .set("bootstrap.servers", bootstrap)
-            .set("group.id", "risiti-tests")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", isolation)
-            .set("fetch.wait.max.ms", "20")
-            .create::<BaseConsumer>()
-            .map_err(io::Error::other)
-    };
-    let timeout = Duration::from_secs(20);
+    committed_since(bootstrap, topic, &Places::new())
+}
+
+/// The same from these places on; a partition without one from its beginning.
+///
+/// # Errors
+/// As [`RealKafka::committed`].
+pub fn committed_since(bootstrap: &str, topic: &str, from: &Places) -> io::Result<Vec<Committed>> {
     // The end as it is for read_uncommitted: an open transaction must not look
     // like the end of the log.
-    let plain = client("read_uncommitted")?;
-    let metadata = plain
-        .fetch_metadata(Some(topic), timeout)
-        .map_err(io::Error::other)?;
-    let partitions = metadata
-        .topics()
-        .first()
-        .map(|found| {
-            found
-                .partitions()
-                .iter()
-                .map(|partition| partition.id())
-                .collect::<Vec<_>>()
-        })
-        .filter(|partitions| !partitions.is_empty())
-        .ok_or_else(|| io::Error::other(format!("there is no topic {topic}")))?;
-    let consumer = client("read_committed")?;
+    let plain = reader(bootstrap, "read_uncommitted")?;
+    let partitions = partitions(&plain, topic)?;
+    if partitions.is_empty() {
+        return Err(io::Error::other(format!("there is no topic {topic}")));
+    }
+    let consumer = reader(bootstrap, "read_committed")?;
     let mut all = Vec::new();
     for partition in partitions {
         let (low, high) = plain
-            .fetch_watermarks(topic, partition, timeout)
+            .fetch_watermarks(topic, partition, ANSWER)
             .map_err(io::Error::other)?;
+        let low = from.get(&partition).map_or(low, |from| low.max(*from));
         let mut assignment = TopicPartitionList::new();
         assignment
             .add_partition_offset(topic, partition, Offset::Offset(low))
@@ -296,15 +318,60 @@ pub fn committed(bootstrap: &str, topic: &str) -> io::Result<Vec<Committed>> {
             }
             let mut next = consumer.poll(Duration::from_millis(20));
             while let Some(message) = next {
-                let message = message.map_err(io::Error::other)?;
-                if message.offset() < high {
-                    all.push(read(&message));
+                match message {
+                    Ok(message) if message.offset() < high => all.push(read(&message)),
+                    Ok(_) => {}
+                    // It connects again by itself; a busy broker drops a connection.
+                    Err(KafkaError::MessageConsumption(
+                        RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure,
+                    )) => {}
+                    Err(error) => return Err(io::Error::other(error)),
                 }
                 next = consumer.poll(Duration::ZERO);
             }
         }
     }
     Ok(all)
+}
+
+/// Where a topic ends now, open transactions and all; empty if there is none.
+///
+/// # Errors
+/// Kafka does not answer.
+pub fn ends(bootstrap: &str, topic: &str) -> io::Result<Places> {
+    let plain = reader(bootstrap, "read_uncommitted")?;
+    let end = |partition| {
+        let watermarks = plain.fetch_watermarks(topic, partition, ANSWER);
+        watermarks
+            .map(|(_, high)| (partition, high))
+            .map_err(io::Error::other)
+    };
+    partitions(&plain, topic)?.into_iter().map(end).collect()
+}
+
+/// How long a broker may take for an answer.
+const ANSWER: Duration = Duration::from_secs(20);
+
+fn reader(bootstrap: &str, isolation: &str) -> io::Result<BaseConsumer> {
+    ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "risiti-tests")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", isolation)
+        .set("fetch.wait.max.ms", "20")
+        .create()
+        .map_err(io::Error::other)
+}
+
+fn partitions(reader: &BaseConsumer, topic: &str) -> io::Result<Vec<i32>> {
+    let metadata = reader
+        .fetch_metadata(Some(topic), ANSWER)
+        .map_err(io::Error::other)?;
+    let found = metadata.topics().first();
+    Ok(found.map_or_else(Vec::new, |found| {
+        let partitions = found.partitions().iter();
+        partitions.map(|partition| partition.id()).collect()
+    }))
 }
 
 fn read(message: &rdkafka::message::BorrowedMessage<'_>) -> Committed {
@@ -335,14 +402,16 @@ pub fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/kafka.sh")
 }
 
-/// Ports that were free a moment ago, all different.
-fn free_ports() -> io::Result<[u16; 5]> {
-    let mut listeners = Vec::new();
-    let mut ports = [0; 5];
-    for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        *port = listener.local_addr()?.port();
-        listeners.push(listener);
+/// Ports that were free a moment ago, all different, and that no outgoing
+/// connection is given while the broker is down: its clients keep trying.
+fn free_ports() -> io::Result<[u16; 6]> {
+    let mut ports = [0; 6];
+    for index in 0..ports.len() {
+        let mut port = free_port()?;
+        while ports[..index].contains(&port) {
+            port = free_port()?;
+        }
+        ports[index] = port;
     }
     Ok(ports)
 }

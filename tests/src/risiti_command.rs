@@ -95,6 +95,21 @@ impl Drop for Running {
     }
 }
 
+/// Whether a process is stopped by a signal (proc(5), state `T`) within so long.
+pub(crate) fn stands_still(pid: u32, within: Duration) -> bool {
+    let until = Instant::now() + within;
+    loop {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if stat.contains(") T ") {
+            return true;
+        }
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A program of this package, beside the directory of the running test.
 pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();

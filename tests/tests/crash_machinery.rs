@@ -3,12 +3,12 @@
 
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
+use risiti_tests::asked::seed;
 use risiti_tests::crash::{
     Cut, Errno, Fault, Moment, Names, Operations, Recording, Shim, Snapshot, Unsynced,
 };
-use risiti_tests::crash::{scratch, seed};
+use risiti_tests::crash::{scratch, tree};
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -89,21 +89,6 @@ fn holds(image: &Path, told: &[u8]) -> bool {
     })
 }
 
-fn tree(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let name = PathBuf::from(path.file_name().unwrap());
-        if path.is_dir() {
-            all.extend(tree(&path).into_iter().map(|(p, b)| (name.join(p), b)));
-            all.insert(name, None);
-        } else {
-            all.insert(name, Some(fs::read(&path).unwrap()));
-        }
-    }
-    all
-}
-
 #[test]
 fn a_cut_after_the_end_with_all_writes_kept_is_the_directory_itself() {
     let toy = toy(&[]);
@@ -115,9 +100,9 @@ fn a_cut_after_the_end_with_all_writes_kept_is_the_directory_itself() {
     };
     let image = toy.home.path().join("image");
     cut.build(&toy.recording, &image).unwrap();
-    let mut real = tree(&toy.home.path().join("root"));
+    let mut real = tree(&toy.home.path().join("root")).unwrap();
     real.remove(Path::new("told"));
-    assert!(tree(&image) == real);
+    assert!(tree(&image).unwrap() == real);
 }
 
 #[test]
@@ -134,7 +119,7 @@ fn the_same_seed_makes_the_same_image() {
         }
         .build(&toy.recording, &path)
         .unwrap();
-        tree(&path)
+        tree(&path).unwrap()
     };
     assert!(image("a", 7) == image("b", 7));
     assert!((8..18).any(|seed| image(&seed.to_string(), seed) != image(&format!("{seed}-"), 7)));
@@ -193,9 +178,9 @@ fn a_process_that_dies_and_comes_back_is_one_recording() {
         }
         .build(&recording, &image)
         .unwrap();
-        tree(&image)
+        tree(&image).unwrap()
     };
-    assert!(build(Unsynced::Kept, "kept") == tree(&root));
+    assert!(build(Unsynced::Kept, "kept") == tree(&root).unwrap());
     let dropped = build(Unsynced::Dropped, "dropped");
     assert_eq!(
         dropped[Path::new("new")].as_deref(),
@@ -335,7 +320,7 @@ impl Lives {
             seed: 0,
         };
         cut.build(&recording, &image).unwrap();
-        let (real, built) = (tree(&self.root()), tree(&image));
+        let (real, built) = (tree(&self.root()).unwrap(), tree(&image).unwrap());
         fs::remove_dir_all(&image).unwrap();
         let paths = real.keys().chain(built.keys());
         paths

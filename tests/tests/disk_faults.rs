@@ -8,10 +8,11 @@
 
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
+use risiti_tests::asked::{number, seed};
 use risiti_tests::crash::{
     Cut, Errno, Fault, Judge, Names, Op, Operations, Recording, Shim, Snapshot, Unsynced, Verdict,
 };
-use risiti_tests::crash::{convictions, scratch, seed};
+use risiti_tests::crash::{convictions, scratch};
 use risiti_tests::own_mounts::SmallDisk;
 use std::fs;
 use std::io::Write;
@@ -212,10 +213,7 @@ fn each_operation_in_turn(
     let mut dry = Run::start(Some(fault), &WORDS);
     assert_eq!(finish(&mut dry.child), None, "{}", dry.stderr());
     let length = dry.shim.seen();
-    let points_max = std::env::var("RISITI_FAULT_POINTS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(points_max);
+    let points_max = number("RISITI_FAULT_POINTS", points_max);
     let stride = length.div_ceil(points_max);
     let points: Vec<u64> = (1 + seed % stride..=length)
         .step_by(stride as usize)

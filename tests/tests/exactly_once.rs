@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use risiti_sim::link::{Link, LinkProfile, Stalls};
-use risiti_tests::crash::seed;
+use risiti_tests::asked::seed;
 use risiti_tests::fleet::{ClientSpec, Fleet, Kind};
 use risiti_tests::gateway_process::{KillAt, ProcessSwitches};
 use risiti_tests::ledger::{Verdict, assert_exactly_once};

@@ -23,6 +23,7 @@ use risiti_bridge::memory_source::MemorySource;
 use risiti_bridge::{ForwarderHandle, Routes, State};
 use risiti_config::{Key, Mode, Route, Terminals};
 use risiti_store::RecordSource;
+use risiti_tests::asked::seed;
 use risiti_tests::real_kafka::{Committed, RealKafka};
 
 const POSITIONS: &str = "risiti.positions";
@@ -567,10 +568,7 @@ const CHILD_RECORDS: u64 = 1000;
 #[test]
 fn g2_g3_a_killed_process_neither_loses_repeats_nor_reorders() {
     let kafka = broker();
-    let seed: u64 = std::env::var("RISITI_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or(7);
+    let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kills = 0;
     loop {

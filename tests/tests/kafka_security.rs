@@ -134,7 +134,7 @@ fn broker(pki: &Pki) -> RealKafka {
     }
     let kafka = RealKafka::start_with(KafkaOptions {
         extra,
-        scram: Vec::new(),
+        ..KafkaOptions::default()
     })
     .unwrap();
     add_user(&kafka, "gateway");

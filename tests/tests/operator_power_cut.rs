@@ -17,9 +17,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use risiti_tests::crash::{
-    Cut, Names, Recording, Shim, Snapshot, Unsynced, convictions, scratch, seed,
-};
+use risiti_tests::asked::seed;
+use risiti_tests::crash::{Cut, Names, Recording, Shim, Snapshot, Unsynced, convictions, scratch};
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
 use risiti_tests::real_kafka;
 use risiti_tests::risiti_command::Running;

@@ -12,7 +12,7 @@ use risiti_bridge::receipts::ReceiptsFault;
 use risiti_sim::ledger::ReceiptsVerdict;
 use risiti_sim::link::{Link, LinkProfile, Stalls};
 use risiti_sim::terminal::{Away, PowerProfile, Resend, Terminals};
-use risiti_tests::crash::seed;
+use risiti_tests::asked::seed;
 use risiti_tests::gateway_process::{GatewayProcess, KillAt, ProcessSwitches};
 use risiti_tests::round_trip::{RoundTrip, terminals};
 use risiti_tests::turn::turn;

@@ -38,8 +38,8 @@ fn fill(dir: &Path) -> u64 {
     let (state, _) = State::open(&options).unwrap();
     let (journal, _) = Journal::open(&options, Arc::clone(&state)).unwrap();
     let outbox = Outbox::open(OutboxSetup {
-        state: Arc::clone(&state),
-        journal: Arc::clone(&journal),
+        state: state.clone(),
+        journal: journal.clone(),
         gateway_id: "gw-1".into(),
         terminals: Terminals::default(),
         receipts_max: u64::MAX,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use risiti_tests::crash::seed;
+use risiti_tests::asked::seed;
 use risiti_tests::real_kafka::{Committed, RealKafka};
 use risiti_tests::risiti_command::Running;
 use risiti_tests::samples;

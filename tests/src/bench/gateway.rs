@@ -191,7 +191,7 @@ bootstrap = "{bootstrap}"
 }
 
 /// Both addresses out of the line that `risiti run` prints.
-fn addresses(line: &str) -> Option<(SocketAddr, String)> {
+pub(crate) fn addresses(line: &str) -> Option<(SocketAddr, String)> {
     let (_, rest) = line.split_once("MQTT on ")?;
     let (mqtt, rest) = rest.split_once(',')?;
     let (_, admin) = rest.split_once("admin on ")?;

@@ -40,6 +40,9 @@ struct Cli {
     /// At which time that it comes there.
     #[arg(long, default_value_t = 1)]
     kill_at_nth: u64,
+    /// Only stops there (SIGSTOP), until it is told to go on.
+    #[arg(long)]
+    stop_there: bool,
 }
 
 /// Where to die: in a forwarder, or on the way of a receipt.
@@ -89,12 +92,19 @@ fn place(name: &str) -> Result<Place, String> {
     })
 }
 
-/// Nothing is closed or flushed: the process is gone at that instruction.
-fn die_at<P: PartialEq + Send + Sync>(place: P, nth: u64) -> impl Fn(P) + Send + Sync {
+/// Nothing is closed or flushed: the process is gone at that instruction, or all of
+/// it stands still there.
+fn die_at<P: PartialEq + Send + Sync>(place: P, cli: &Cli) -> impl Fn(P) + Send + Sync + use<P> {
     let times = AtomicU64::new(0);
+    let nth = cli.kill_at_nth;
+    let signal = if cli.stop_there {
+        Signal::STOP
+    } else {
+        Signal::KILL
+    };
     move |at| {
         if at == place && times.fetch_add(1, Ordering::SeqCst) + 1 == nth {
-            let _ = kill_process(getpid(), Signal::KILL);
+            let _ = kill_process(getpid(), signal);
         }
     }
 }
@@ -103,7 +113,7 @@ fn forwarder_fault(cli: &Cli) -> Option<FaultHook> {
     let Some(Place::Forwarder(point)) = cli.kill_at else {
         return None;
     };
-    let die = die_at(point, cli.kill_at_nth);
+    let die = die_at(point, cli);
     Some(Arc::new(move |at| {
         die(at);
         false
@@ -114,7 +124,7 @@ fn receipts_fault(cli: &Cli) -> Option<ReceiptsFaultHook> {
     let Some(Place::Receipts(place)) = cli.kill_at else {
         return None;
     };
-    Some(Arc::new(die_at(place, cli.kill_at_nth)))
+    Some(Arc::new(die_at(place, cli)))
 }
 
 fn main() -> ExitCode {

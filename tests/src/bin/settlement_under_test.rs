@@ -29,6 +29,9 @@ struct Cli {
     /// At which time that it comes there.
     #[arg(long, default_value_t = 1)]
     kill_at_nth: u64,
+    /// Only stops there (SIGSTOP), until it is told to go on.
+    #[arg(long)]
+    stop_there: bool,
 }
 
 fn fault_point(name: &str) -> Result<FaultPoint, String> {
@@ -40,12 +43,13 @@ fn fault_point(name: &str) -> Result<FaultPoint, String> {
     }
 }
 
-/// Nothing is closed or flushed: the process is gone at that instruction.
-fn kill_at(point: FaultPoint, nth: u64) -> FaultHook {
+/// Nothing is closed or flushed: the process is gone at that instruction, or all of
+/// it stands still there.
+fn kill_at(point: FaultPoint, nth: u64, signal: Signal) -> FaultHook {
     let times = AtomicU64::new(0);
     Arc::new(move |at| {
         if at == point && times.fetch_add(1, Ordering::SeqCst) + 1 == nth {
-            let _ = kill_process(getpid(), Signal::KILL);
+            let _ = kill_process(getpid(), signal);
         }
         false
     })
@@ -53,10 +57,17 @@ fn kill_at(point: FaultPoint, nth: u64) -> FaultHook {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let signal = if cli.stop_there {
+        Signal::STOP
+    } else {
+        Signal::KILL
+    };
     let options = Options {
         forgetful: cli.forgetful,
         offsets_outside_transaction: cli.offsets_outside_transaction,
-        fault: cli.kill_at.map(|point| kill_at(point, cli.kill_at_nth)),
+        fault: cli
+            .kill_at
+            .map(|point| kill_at(point, cli.kill_at_nth, signal)),
     };
     match settle_with(&cli.config, options) {
         Ok(()) => ExitCode::SUCCESS,

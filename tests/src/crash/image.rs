@@ -106,6 +106,12 @@ impl Cut {
     /// # Errors
     /// The image can't be written.
     pub fn build(&self, recording: &Recording, into: &Path) -> io::Result<()> {
+        self.image(recording).write(into)
+    }
+
+    /// The directory that this cut leaves, in memory.
+    #[must_use]
+    pub fn image<'a>(&self, recording: &'a Recording) -> Image<'a> {
         let ops = &recording.ops()[..self.at];
         let durable = self.durable(recording);
         let mut random = fastrand::Rng::with_seed(self.seed);
@@ -183,8 +189,11 @@ impl Cut {
                 file.resize(file.len().max(*size), 0);
             }
         }
-        fs::create_dir_all(into)?;
-        write_dir(recording, &names, &files, 0, into)
+        Image {
+            recording,
+            names,
+            files,
+        }
     }
 
     /// For each operation before the cut: was it surely on the disk?
@@ -288,25 +297,62 @@ fn sectors(at: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     )
 }
 
-fn write_dir(
-    recording: &Recording,
-    names: &BTreeMap<Entry, NodeId>,
-    files: &HashMap<NodeId, Vec<u8>>,
-    dir: NodeId,
-    into: &Path,
-) -> io::Result<()> {
-    let first = Entry {
-        dir,
-        name: "".into(),
-    };
-    for (entry, node) in names.range(first..).take_while(|(e, _)| e.dir == dir) {
-        let path = into.join(&entry.name);
-        if recording.is_dir(*node) {
-            fs::create_dir(&path)?;
-            write_dir(recording, names, files, *node, &path)?;
-        } else if !recording.is_witness(*node) {
-            fs::write(&path, files.get(node).map_or(&[][..], Vec::as_slice))?;
-        }
-    }
-    Ok(())
+/// What a power cut left.
+#[derive(Debug)]
+pub struct Image<'a> {
+    recording: &'a Recording,
+    names: BTreeMap<Entry, NodeId>,
+    files: HashMap<NodeId, Vec<u8>>,
 }
+
+impl Image<'_> {
+    /// Writes it to a directory (created; must be empty).
+    ///
+    /// # Errors
+    /// The image can't be written.
+    pub fn write(&self, into: &Path) -> io::Result<()> {
+        fs::create_dir_all(into)?;
+        self.walk(0, into, &mut |path, content| match content {
+            None => fs::create_dir(path),
+            Some(bytes) => fs::write(path, bytes),
+        })
+    }
+
+    /// Two images of one recording with the same digest are the same: it is
+    /// looked at once.
+    #[must_use]
+    pub fn digest(&self) -> u32 {
+        let mut digest = 0;
+        let mut add = |path: &Path, content: Option<&[u8]>| {
+            let length = content.map_or(u64::MAX, |bytes| bytes.len() as u64);
+            digest = crc32c::crc32c_append(digest, path.as_os_str().as_encoded_bytes());
+            digest = crc32c::crc32c_append(digest, &length.to_be_bytes());
+            digest = crc32c::crc32c_append(digest, content.unwrap_or_default());
+            Ok(())
+        };
+        self.walk(0, Path::new(""), &mut add)
+            .expect("adding to a digest never fails");
+        digest
+    }
+
+    /// Shows directories (without content) and files, parents first.
+    fn walk(&self, dir: NodeId, at: &Path, show: &mut Show<'_>) -> io::Result<()> {
+        let first = Entry {
+            dir,
+            name: "".into(),
+        };
+        for (entry, node) in self.names.range(first..).take_while(|(e, _)| e.dir == dir) {
+            let path = at.join(&entry.name);
+            if self.recording.is_dir(*node) {
+                show(&path, None)?;
+                self.walk(*node, &path, show)?;
+            } else if !self.recording.is_witness(*node) {
+                let bytes = self.files.get(node).map_or(&[][..], Vec::as_slice);
+                show(&path, Some(bytes))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Show<'a> = dyn FnMut(&Path, Option<&[u8]>) -> io::Result<()> + 'a;

@@ -22,13 +22,17 @@ mod image;
 mod judge;
 mod jury;
 mod recording;
+mod scene;
 mod shim;
+mod snapshot;
 
-pub use image::{Cut, Names, Unsynced};
+pub use image::{Cut, Image, Names, Unsynced};
 pub use judge::{Judge, Verdict};
 pub use jury::convictions;
-pub use recording::{Entry, NodeId, Op, Recording, Snapshot};
+pub use recording::{Entry, NodeId, Op, Recording};
+pub use scene::{End, Ended, Scene, Shape, Stage};
 pub use shim::{Errno, Fault, Moment, Operations, Shim};
+pub use snapshot::{Snapshot, tree};
 
 use std::path::PathBuf;
 
@@ -46,16 +50,4 @@ pub fn scratch() -> PathBuf {
     } else {
         std::env::temp_dir()
     }
-}
-
-/// The seed of this run, printed so that it can be replayed: `RISITI_SEED`, or
-/// a new one.
-#[must_use]
-pub fn seed() -> u64 {
-    let seed = std::env::var("RISITI_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
-    println!("replay with RISITI_SEED={seed}");
-    seed
 }

@@ -5,13 +5,13 @@
 //! that holds an operation which can't be replayed is refused, never guessed.
 //! An operation that the last process was killed in is not in the log.
 
+use super::Snapshot;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A file or directory for as long as it existed; 0 is the root.
@@ -47,43 +47,6 @@ pub enum Op {
     SyncFail(NodeId, usize),
 }
 
-/// The directory as it was before the recording began; all of it durable.
-#[derive(Debug, Default)]
-pub struct Snapshot {
-    root_ino: u64,
-    nodes: Vec<(PathBuf, u64, Option<Vec<u8>>)>,
-}
-
-impl Snapshot {
-    /// Takes one.
-    ///
-    /// # Errors
-    /// The directory can't be read.
-    pub fn of(root: &Path) -> io::Result<Self> {
-        let mut snapshot = Self {
-            root_ino: fs::metadata(root)?.ino(),
-            nodes: Vec::new(),
-        };
-        let mut open = vec![PathBuf::new()];
-        while let Some(dir) = open.pop() {
-            for entry in fs::read_dir(root.join(&dir))? {
-                let entry = entry?;
-                let (path, meta) = (dir.join(entry.file_name()), entry.metadata()?);
-                let bytes = if meta.is_dir() {
-                    open.push(path.clone());
-                    None
-                } else {
-                    Some(fs::read(entry.path())?)
-                };
-                snapshot.nodes.push((path, meta.ino(), bytes));
-            }
-        }
-        // Parents before their children.
-        snapshot.nodes.sort_by_key(|n| n.0.components().count());
-        Ok(snapshot)
-    }
-}
-
 /// Every file operation of a run, in order.
 #[derive(Debug)]
 pub struct Recording {
@@ -115,7 +78,7 @@ impl Recording {
             },
         };
         let logged = loader.recording.log.len();
-        loader.base(before);
+        loader.base(before, Path::new(witness));
         let mut at = HEAD_BYTES;
         while let Some(raw) = Raw::parse(&loader.recording.log[..logged], at)? {
             at = raw.data.end;
@@ -169,6 +132,22 @@ impl Recording {
             }
         }
         told
+    }
+
+    /// How many files and directories were made in a directory of this name.
+    #[must_use]
+    pub fn made_in(&self, directory: &str) -> usize {
+        let mut directories = Vec::new();
+        let mut made = 0;
+        for op in &self.ops {
+            if let Op::Create(node, entry) = op {
+                made += usize::from(directories.contains(&entry.dir));
+                if entry.name == directory {
+                    directories.push(*node);
+                }
+            }
+        }
+        made
     }
 
     /// `count` places to cut, sorted: a third anywhere, a third right after
@@ -274,9 +253,12 @@ struct Loader {
 }
 
 impl Loader {
-    fn base(&mut self, before: &Snapshot) {
+    fn base(&mut self, before: &Snapshot, witness: &Path) {
         for (path, ino, bytes) in &before.nodes {
             let node = self.create(*ino, path, bytes.is_none());
+            if path == witness {
+                self.recording.witness = Some(node);
+            }
             if let Some(bytes) = bytes {
                 let start = self.recording.log.len();
                 self.recording.log.extend_from_slice(bytes);

@@ -28,9 +28,11 @@ impl Operations {
     pub const META: Self = Self(8);
     /// `sync_file_range`, which makes nothing durable.
     pub const RANGE: Self = Self(16);
+    /// Reading a file, listing a directory, asking what a name stands for.
+    pub const READ: Self = Self(32);
     /// Whatever a full disk refuses: all that needs space.
     pub const SPACE: Self = Self(2 | 8);
-    /// All of them.
+    /// All that changes something, or makes it last.
     pub const ANY: Self = Self(31);
 }
 
@@ -48,6 +50,11 @@ pub enum Errno {
     Eio,
     /// The disk is full.
     Enospc,
+    /// None: a write takes the first half of its bytes and says so.
+    Short,
+    /// None: what is looked for is not there. As if a store took what it could not
+    /// read for nothing, to show that a test would notice it.
+    Nothing,
 }
 
 /// Which operations fail.
@@ -173,16 +180,17 @@ impl Shim {
     /// Arms a fault; the count starts anew.
     pub fn fault(&self, fault: Fault) {
         self.order(3, 0);
-        self.order(2, fault.operations.0);
+        let (operations, number, torn) = match fault.errno {
+            Errno::Eio => (fault.operations, 5, fault.torn),
+            Errno::Enospc => (fault.operations, 28, fault.torn),
+            Errno::Nothing => (fault.operations, 2, fault.torn),
+            // Nothing else can be short.
+            Errno::Short => (Operations::WRITE, 0, true),
+        };
+        self.order(2, operations.0);
         self.order(4, fault.count);
-        self.order(
-            5,
-            match fault.errno {
-                Errno::Eio => 5,
-                Errno::Enospc => 28,
-            },
-        );
-        self.order(6, fault.torn.into());
+        self.order(5, number);
+        self.order(6, torn.into());
         self.order(8, 0);
         self.order(9, 0);
         self.order(3, fault.first);
@@ -209,6 +217,16 @@ impl Shim {
     /// a bug, to show that a test would notice it.
     pub fn forget_what_kills_cut_short(&self) {
         self.order(13, 1);
+    }
+
+    /// A failed sync says that it succeeded: as if the store did not listen.
+    pub fn say_that_failed_syncs_succeed(&self) {
+        self.order(14, 1);
+    }
+
+    /// Syncs of directories are not made: as if the store forgot them.
+    pub fn forget_syncs_of_directories(&self) {
+        self.order(15, 1);
     }
 
     /// How many operations of the armed classes were seen (all, if none were armed).

@@ -33,6 +33,8 @@ pub struct ProcessSwitches {
     pub offset_before_row: bool,
     /// Dies there.
     pub kill_at: Option<KillAt>,
+    /// Only stops there, until [`Signal::CONT`](rustix::process::Signal::CONT).
+    pub stop_there: bool,
 }
 
 impl ProcessSwitches {
@@ -50,17 +52,36 @@ impl ProcessSwitches {
         if self.offset_before_row {
             args.push("--offset-before-row".into());
         }
+        if self.stop_there {
+            args.push("--stop-there".into());
+        }
         if let Some(at) = self.kill_at {
-            let (point, nth) = match at {
-                KillAt::InsideBatch(nth) => ("inside-batch", nth),
-                KillAt::AfterSend(nth) => ("after-send", nth),
-                KillAt::AfterCommit(nth) => ("after-commit", nth),
-                KillAt::Receipts(place, nth) => (receipts_place(place), nth),
-            };
-            args.extend(["--kill-at".into(), point.into()]);
-            args.extend(["--kill-at-nth".into(), nth.to_string()]);
+            args.extend(["--kill-at".into(), at.name().into()]);
+            args.extend(["--kill-at-nth".into(), at.nth().to_string()]);
         }
         args
+    }
+}
+
+impl KillAt {
+    /// What the program calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InsideBatch(_) => "inside-batch",
+            Self::AfterSend(_) => "after-send",
+            Self::AfterCommit(_) => "after-commit",
+            Self::Receipts(place, _) => receipts_place(place),
+        }
+    }
+
+    fn nth(self) -> u64 {
+        match self {
+            Self::InsideBatch(nth)
+            | Self::AfterSend(nth)
+            | Self::AfterCommit(nth)
+            | Self::Receipts(_, nth) => nth,
+        }
     }
 }
 
@@ -76,10 +97,10 @@ fn receipts_place(place: ReceiptsFault) -> &'static str {
     }
 }
 
-/// A port that is free, and that no outgoing connection is given while the
-/// gateway is down: else a client that reconnects could come to hold it (it
+/// A port that is free, and that no outgoing connection is given while its
+/// server is down: else a client that reconnects could come to hold it (it
 /// could even connect to itself).
-pub(super) fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let first: u16 = range
         .split_whitespace()

@@ -110,6 +110,12 @@ impl House {
         }
     }
 
+    /// What the gateway runs on, for calls to it that begin tasks.
+    #[allow(dead_code)] // only the dialogues of conformance need it
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     pub fn gateway(&self) -> &Gateway {
         self.gateway.as_ref().unwrap()
     }

@@ -1,6 +1,7 @@
 //! Opens a store as the cut left it and looks for every promise.
 
 use crate::run;
+use crate::shape::Shape;
 use crate::told::{self, CLIENTS, KEYS, SEQUENCE_CLIENTS, Told};
 use risiti_store::{AckSink, Journal, NewRecord, Outcome, RecordSource, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ const SETTLE: Duration = Duration::from_secs(20);
 const RESENDS: u64 = 60;
 
 /// `ok …` or `broken …`, one line.
-pub fn verdict(dir: &Path, told: &Path, disk_failed: bool) -> String {
+pub fn verdict(dir: &Path, told: &Path, shape: &Shape, disk_failed: bool) -> String {
     let judged = std::fs::read(told)
         .map_err(|e| format!("no told file: {e}"))
         .and_then(|lines| {
@@ -25,7 +26,7 @@ pub fn verdict(dir: &Path, told: &Path, disk_failed: bool) -> String {
             {
                 return Err(format!("in the run itself: {complaint}"));
             }
-            judge(dir, &Told::parse(&lines), disk_failed)
+            judge(dir, &Told::parse(&lines), shape, disk_failed)
         });
     match judged {
         Ok(summary) => format!("ok {}", summary.replace('\n', " ")),
@@ -33,12 +34,12 @@ pub fn verdict(dir: &Path, told: &Path, disk_failed: bool) -> String {
     }
 }
 
-fn judge(dir: &Path, told: &Told, disk_failed: bool) -> Result<String, String> {
-    let options = run::options(dir);
+fn judge(dir: &Path, told: &Told, shape: &Shape, disk_failed: bool) -> Result<String, String> {
+    let options = shape.options(dir);
     let (state, journal, report) =
         run::open(&options).map_err(|e| format!("REFUSED to open: {e}"))?;
-    let versions = check_state(&state, told)?;
-    let found = check_journal(&journal, told)?;
+    let versions = check_state(&state, shape, told)?;
+    let found = check_journal(&journal, shape, told)?;
     if report.contains("Damaged") && !disk_failed {
         return Err(format!("ALARM for nothing at open: {report}"));
     }
@@ -51,16 +52,16 @@ fn judge(dir: &Path, told: &Told, disk_failed: bool) -> Result<String, String> {
             found.alarms
         ));
     }
-    check_resends(&journal, told, &found)?;
-    let added = check_appends(&journal, &found)?;
-    check_state_goes_on(&state, &versions)?;
+    check_resends(&journal, shape, told, &found)?;
+    let added = check_appends(&journal, shape, &found)?;
+    check_state_goes_on(&state, shape, &versions)?;
     journal.close();
     state.close();
     drop((journal, state));
 
     let (state, journal, _) =
         run::open(&options).map_err(|e| format!("REFUSED to open again: {e}"))?;
-    let again = read_all(&journal)?;
+    let again = read_all(&journal, shape)?;
     for (position, number) in found.by_position.iter().chain(&added) {
         if again.by_position.get(position) != Some(number) && *position >= told.released {
             return Err(format!(
@@ -68,6 +69,8 @@ fn judge(dir: &Path, told: &Told, disk_failed: bool) -> Result<String, String> {
             ));
         }
     }
+    check_state_is(&state, shape, &versions, 1)?;
+    journal.close();
     state.close();
     Ok(format!(
         "{} records, {} acknowledged, {report}",
@@ -83,7 +86,7 @@ struct Found {
     alarms: Vec<String>,
 }
 
-fn read_all(journal: &Journal) -> Result<Found, String> {
+fn read_all(journal: &Journal, shape: &Shape) -> Result<Found, String> {
     let (mut at, end) = (journal.oldest(), journal.end());
     let (mut by_position, mut alarms) = (BTreeMap::new(), Vec::new());
     while at < end {
@@ -108,7 +111,7 @@ fn read_all(journal: &Journal) -> Result<Found, String> {
                 return Err(format!("GAP: {} where {at} was due", read.position));
             }
             damaged -= read.position - at;
-            let Some(number) = told::number_of(&read.record) else {
+            let Some(number) = told::number_of(shape, &read.record) else {
                 return Err(format!(
                     "CHANGED: position {} is no record of ours",
                     read.position
@@ -129,8 +132,8 @@ fn read_all(journal: &Journal) -> Result<Found, String> {
     })
 }
 
-fn check_journal(journal: &Journal, told: &Told) -> Result<Found, String> {
-    let found = read_all(journal)?;
+fn check_journal(journal: &Journal, shape: &Shape, told: &Told) -> Result<Found, String> {
+    let found = read_all(journal, shape)?;
     for (position, number) in told.acknowledged.range(told.released..) {
         match found.by_position.get(position) {
             Some(there) if there == number => {}
@@ -216,7 +219,12 @@ fn highest(told: &Told, found: &Found) -> [u64; CLIENTS] {
     highest
 }
 
-fn check_resends(journal: &Journal, told: &Told, found: &Found) -> Result<(), String> {
+fn check_resends(
+    journal: &Journal,
+    shape: &Shape,
+    told: &Told,
+    found: &Found,
+) -> Result<(), String> {
     let highest = highest(told, found);
     let numbers: Vec<(usize, u64)> = (0..CLIENTS)
         .flat_map(|client| {
@@ -226,7 +234,7 @@ fn check_resends(journal: &Journal, told: &Told, found: &Found) -> Result<(), St
         .collect();
     let records = numbers
         .iter()
-        .map(|(c, s)| told::record(*c, *s, true))
+        .map(|(c, s)| told::record(shape, *c, *s, true))
         .collect();
     let outcomes = Asker::new().ask(journal, records)?;
     for ((client, sequence), outcome) in numbers.into_iter().zip(outcomes) {
@@ -250,13 +258,17 @@ fn check_resends(journal: &Journal, told: &Told, found: &Found) -> Result<(), St
 }
 
 /// New records follow where the old ones end.
-fn check_appends(journal: &Journal, found: &Found) -> Result<BTreeMap<u64, (usize, u64)>, String> {
+fn check_appends(
+    journal: &Journal,
+    shape: &Shape,
+    found: &Found,
+) -> Result<BTreeMap<u64, (usize, u64)>, String> {
     let numbers: Vec<(usize, u64)> = (0..CLIENTS)
         .flat_map(|c| (1..4).map(move |n| (c, 1_000_000 + n)))
         .collect();
     let records = numbers
         .iter()
-        .map(|(c, s)| told::record(*c, *s, false))
+        .map(|(c, s)| told::record(shape, *c, *s, false))
         .collect();
     let outcomes = Asker::new().ask(journal, records)?;
     let mut added = BTreeMap::new();
@@ -274,7 +286,7 @@ fn check_appends(journal: &Journal, found: &Found) -> Result<BTreeMap<u64, (usiz
 
 /// The version of each key, if both its halves are at one that may be there:
 /// the last that was told, or the one that was under way.
-fn check_state(state: &State, told: &Told) -> Result<Vec<u64>, String> {
+fn check_state(state: &State, shape: &Shape, told: &Told) -> Result<Vec<u64>, String> {
     let mut listed: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for prefix in [&b"pair/"[..], b"or"] {
         let page = state.scan(prefix, None, 1_000);
@@ -297,7 +309,7 @@ fn check_state(state: &State, told: &Told) -> Result<Vec<u64>, String> {
             if version == 0 {
                 None
             } else {
-                told::value(key, version)
+                told::value(shape, key, version)
             }
         };
         if halves[0] != halves[1] {
@@ -334,21 +346,33 @@ fn heads(halves: &[Option<Vec<u8>>]) -> Vec<String> {
         .collect()
 }
 
-fn check_state_goes_on(state: &State, versions: &[u64]) -> Result<(), String> {
+/// One batch changes every key; afterwards each is at its next version.
+fn check_state_goes_on(state: &State, shape: &Shape, versions: &[u64]) -> Result<(), String> {
+    let mut batch = risiti_store::Batch::new();
     for (key, version) in versions.iter().enumerate() {
-        let mut batch = risiti_store::Batch::new();
         for name in told::names(key) {
-            match told::value(key, version + 1) {
+            match told::value(shape, key, version + 1) {
                 Some(value) => batch.put(name, value),
                 None => batch.delete(name),
             };
         }
-        state
-            .commit(batch)
-            .map_err(|e| format!("the state does not go on: {e}"))?;
+        // Together the largest values would be more than one atomic step takes.
+        if batch.bytes() > 500_000 || key + 1 == versions.len() {
+            state
+                .commit(std::mem::take(&mut batch))
+                .map_err(|e| format!("the state does not go on: {e}"))?;
+        }
+    }
+    check_state_is(state, shape, versions, 1)
+}
+
+/// Each key is at its version and `more`.
+fn check_state_is(state: &State, shape: &Shape, versions: &[u64], more: u64) -> Result<(), String> {
+    for (key, version) in versions.iter().enumerate() {
+        let due = told::value(shape, key, version + more);
         for name in told::names(key) {
-            if state.get(&name).map_err(|e| e.to_string())? != told::value(key, version + 1) {
-                return Err(format!("the state does not go on: {key}"));
+            if state.get(&name).map_err(|e| e.to_string())? != due {
+                return Err(format!("the state does not go on: {key}@{version}+{more}"));
             }
         }
     }

@@ -5,9 +5,10 @@
 //! deleted. It goes through to its end whatever the disk does: what fails to
 //! open is opened again, what is withheld is waited for.
 
+use crate::shape::Shape;
 use crate::told::{self, CLIENTS, KEYS, Told};
 use risiti_store::{
-    AckSink, Batch, Journal, Outcome, RecordSource, State, StoreError, StoreOptions, SyncPolicy,
+    AckSink, Batch, Journal, Outcome, RecordSource, State, StoreError, StoreOptions,
 };
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,74 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Appends under way at once, as many clients with full windows would have.
-const WINDOW: usize = 64;
-
-/// What to do.
-pub struct Plan {
-    /// Records to append, resends not counted.
-    pub records: u64,
-    /// Changes of the state.
-    pub changes: u64,
-    /// The workload's random choices follow from it.
-    pub seed: u64,
-    /// How the store is opened.
-    pub options: fn(&Path) -> StoreOptions,
-    /// The words given, which change those options.
-    pub words: HashMap<String, String>,
-}
-
-impl Plan {
-    /// From `key=value` words.
-    pub fn from(words: &[&str]) -> Self {
-        let words: HashMap<String, String> = words
-            .iter()
-            .filter_map(|w| w.split_once('='))
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect();
-        let number = |key: &str, default| {
-            words
-                .get(key)
-                .and_then(|v| v.parse().ok())
-                .unwrap_or(default)
-        };
-        Self {
-            records: number("records", 3_000),
-            changes: number("changes", 600),
-            seed: number("seed", 1),
-            options,
-            words,
-        }
-    }
-
-    fn options(&self, dir: &Path) -> StoreOptions {
-        let mut options = (self.options)(dir);
-        let number = |key: &str, default| {
-            self.words
-                .get(key)
-                .and_then(|v| v.parse().ok())
-                .unwrap_or(default)
-        };
-        options.generation_bytes = number("generation_bytes", options.generation_bytes);
-        options.budget_bytes = number("budget_bytes", options.budget_bytes);
-        options.free_bytes_min = number("free_bytes_min", options.free_bytes_min);
-        options.ballast_bytes = number("ballast_bytes", options.ballast_bytes);
-        if self.words.get("sync").is_some_and(|v| v == "flush-only") {
-            options.sync = SyncPolicy::FlushOnly;
-        }
-        options
-    }
-}
-
-/// Small in everything, so that a short run meets every limit.
-pub fn options(dir: &Path) -> StoreOptions {
-    let mut options = StoreOptions::new(dir);
-    options.generation_bytes = 192 * 1024;
-    options.free_bytes_min = 0;
-    options.receipts_reserve_bytes = 0;
-    options.ballast_bytes = 64 * 1024;
-    options
-}
+/// Appends under way at once, as many clients with full windows would have;
+/// fewer (`window=4`) make more and smaller group commits.
+const WINDOW_MAX: usize = 64;
 
 /// The state and the journal over it.
 pub fn open(options: &StoreOptions) -> Result<(Arc<State>, Arc<Journal>, String), StoreError> {
@@ -155,26 +91,40 @@ impl AckSink for Sink {
 }
 
 /// Runs to the end.
-pub fn run(dir: &Path, plan: &Plan) -> io::Result<()> {
-    let path = plan
-        .words
-        .get("told")
+pub fn run(dir: &Path, shape: &Shape) -> io::Result<()> {
+    let path = shape
+        .word("told")
         .map_or_else(|| dir.join("told"), PathBuf::from);
     // Told by a run that was killed: this one takes up where that one was.
-    let told = Told::parse(&std::fs::read(&path).unwrap_or_default());
-    let file = File::options().append(true).create(true).open(&path)?;
+    let lines = std::fs::read(&path).unwrap_or_default();
+    let told = Told::parse(&lines);
+    let mut file = File::options().append(true).create(true).open(&path)?;
+    if lines.last().is_some_and(|byte| *byte != b'\n') {
+        // Its last line was cut off: told to nobody.
+        file.write_all(told::CUT_OFF)?;
+    }
     let witness = Arc::new(Witness(Mutex::new(file)));
-    let options = plan.options(&dir.join("store"));
-    let resumes = options.dir.exists();
-    let (state, journal) = loop {
+    let options = shape.options(&dir.join("store"));
+    // The disk may refuse to say.
+    let resumes = loop {
+        match options.dir.try_exists() {
+            Ok(there) => break there,
+            Err(error) => eprintln!("not known yet: {error}"),
+        }
+    };
+    let (state, journal, found) = loop {
         match open(&options) {
-            Ok((state, journal, _)) => break (state, journal),
+            Ok(opened) => break opened,
             Err(error) => {
                 eprintln!("not open yet: {error}");
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
     };
+    let undamaged = shape.word("damage") == Some("none");
+    if undamaged && found.contains("Damaged") {
+        witness.tell(&format!("! told of damage at the opening: {found}\n"));
+    }
     let sink = Arc::new(Sink {
         witness: Arc::clone(&witness),
         outstanding: Mutex::default(),
@@ -184,15 +134,26 @@ pub fn run(dir: &Path, plan: &Plan) -> io::Result<()> {
     std::thread::scope(|scope| {
         for thread in 0..3 {
             let (state, witness, told) = (&state, &witness, &told);
-            scope.spawn(move || change(state, witness, thread, plan, told));
+            scope.spawn(move || change(state, witness, thread, shape, told));
         }
-        if let Some(path) = plan.words.get("health") {
+        if let Some(path) = shape.word("health") {
             scope.spawn(|| report(&state, &journal, Path::new(path), &appended));
         }
-        scope.spawn(|| forward(&journal, &witness, &appended, plan));
-        append(&journal, &sink, plan, &told, resumes);
+        scope.spawn(|| forward(&journal, &witness, &appended, shape));
+        append(&journal, &sink, shape, &told, resumes);
         appended.store(true, Ordering::Release);
     });
+    let (health, kept) = (journal.health(), state.health());
+    if undamaged && (health.quarantined_generations > 0 || kept.damage.is_some()) {
+        witness.tell(&format!(
+            "! told of damage: {:?} {:?}\n",
+            health.alarms, kept.damage
+        ));
+    }
+    if shape.word("abandon") == Some("yes") {
+        // As a kill once nothing is under way: nothing is closed.
+        std::process::exit(0);
+    }
     journal.close();
     state.close();
     println!("done");
@@ -200,25 +161,43 @@ pub fn run(dir: &Path, plan: &Plan) -> io::Result<()> {
 }
 
 /// Opens the store and closes it: all that a start after a cut writes.
-pub fn recover(dir: &Path) -> io::Result<()> {
-    let (state, journal, report) = open(&options(dir)).map_err(io::Error::other)?;
+pub fn recover(dir: &Path, shape: &Shape) -> io::Result<()> {
+    let mut tries = shape.number("tries", 1);
+    let (state, journal, report) = loop {
+        match open(&shape.options(dir)) {
+            Ok(opened) => break opened,
+            Err(error) if tries <= 1 => return Err(io::Error::other(error)),
+            Err(error) => eprintln!("not open yet: {error}"),
+        }
+        tries -= 1;
+    };
     println!("{report}");
+    if shape.word("abandon") == Some("yes") {
+        std::process::exit(0);
+    }
     journal.close();
     state.close();
     Ok(())
 }
 
-fn append(journal: &Journal, sink: &Arc<Sink>, plan: &Plan, told: &Told, resumes: bool) {
-    let mut random = fastrand::Rng::with_seed(plan.seed);
+fn append(journal: &Journal, sink: &Arc<Sink>, shape: &Shape, told: &Told, resumes: bool) {
+    let mut random = fastrand::Rng::with_seed(shape.number("seed", 1));
+    let window = shape.number("window", WINDOW_MAX as u64) as usize;
     let mut next = told.highest().map(|highest| highest + 1);
     // A killed process may have had this many under way.
-    let unsure = next.map(|n| if resumes { n + WINDOW as u64 + 8 } else { 0 });
+    let unsure = next.map(|n| {
+        if resumes {
+            n + WINDOW_MAX as u64 + 8
+        } else {
+            0
+        }
+    });
     let as_sink: Arc<dyn AckSink> = Arc::clone(sink) as Arc<dyn AckSink>;
     let mut token = 0;
     let mut offer = |client, sequence, due| {
         token += 1;
         let mut outstanding = locked(&sink.outstanding);
-        while outstanding.len() >= WINDOW {
+        while outstanding.len() >= window {
             outstanding = sink
                 .settled
                 .wait(outstanding)
@@ -234,12 +213,12 @@ fn append(journal: &Journal, sink: &Arc<Sink>, plan: &Plan, told: &Told, resumes
         );
         drop(outstanding);
         journal.append(
-            told::record(client, sequence, due != Due::New),
+            told::record(shape, client, sequence, due != Due::New),
             &as_sink,
             token,
         );
     };
-    for _ in 0..plan.records {
+    for _ in 0..shape.number("records", 3_000) {
         let client = random.usize(..CLIENTS);
         let due = if next[client] < unsure[client] {
             Due::Either
@@ -263,8 +242,10 @@ fn append(journal: &Journal, sink: &Arc<Sink>, plan: &Plan, told: &Told, resumes
     }
 }
 
-fn forward(journal: &Journal, witness: &Witness, appended: &AtomicBool, plan: &Plan) {
-    let mut random = fastrand::Rng::with_seed(plan.seed ^ 1);
+fn forward(journal: &Journal, witness: &Witness, appended: &AtomicBool, shape: &Shape) {
+    let mut random = fastrand::Rng::with_seed(shape.number("seed", 1) ^ 1);
+    let releases = shape.word("release") != Some("no");
+    let at_once = shape.word("release") == Some("at-once");
     let mut at = journal.oldest();
     let mut released = 0;
     while !appended.load(Ordering::Acquire) {
@@ -277,10 +258,13 @@ fn forward(journal: &Journal, witness: &Witness, appended: &AtomicBool, plan: &P
         };
         at = batch.next;
         // Behind what was read by as much as Kafka has not confirmed.
-        let unconfirmed = if random.bool() { random.u64(..500) } else { 0 };
+        let unconfirmed = if at_once || random.bool() {
+            0
+        } else {
+            random.u64(..500)
+        };
         let upto = at.saturating_sub(unconfirmed);
-        let releases = plan.words.get("release").is_none_or(|v| v != "no");
-        if releases && upto > released && random.bool() {
+        if releases && upto > released && (at_once || random.bool()) {
             released = upto;
             witness.tell(&format!("r {upto}\n"));
             journal.release("default", upto);
@@ -309,19 +293,28 @@ fn report(state: &State, journal: &Journal, path: &Path, appended: &AtomicBool) 
     }
 }
 
-fn change(state: &State, witness: &Witness, thread: usize, plan: &Plan, told: &Told) {
-    let mut random = fastrand::Rng::with_seed(plan.seed ^ (thread as u64 + 2));
+fn change(state: &State, witness: &Witness, thread: usize, shape: &Shape, told: &Told) {
+    let mut random = fastrand::Rng::with_seed(shape.number("seed", 1) ^ (thread as u64 + 2));
+    // Of each three keys one kind each: ordinary, mixed, numbered.
+    let threads: Vec<usize> = match shape.word("keys") {
+        Some("ordinary") => vec![0],
+        Some("numbered") => vec![1, 2],
+        _ => vec![0, 1, 2],
+    };
+    if !threads.contains(&thread) {
+        return;
+    }
     let mut versions = [0_u64; KEYS];
     for (key, version) in &told.state_begun {
         versions[*key] = *version;
     }
-    for _ in 0..plan.changes / 3 {
+    for _ in 0..shape.number("changes", 600) / threads.len() as u64 {
         let key = thread + 3 * random.usize(..KEYS / 3);
         versions[key] += 1;
         let version = versions[key];
         let mut batch = Batch::new();
         for name in told::names(key) {
-            match told::value(key, version) {
+            match told::value(shape, key, version) {
                 Some(value) => batch.put(name, value),
                 None => batch.delete(name),
             };

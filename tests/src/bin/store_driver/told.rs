@@ -9,6 +9,7 @@
 //! Records and values follow from their numbers alone, so that a check knows
 //! every byte that must be there.
 
+use crate::shape::{Shape, Sizes};
 use bytes::Bytes;
 use risiti_store::{Identity, NewRecord};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,9 @@ pub const SEQUENCE_CLIENTS: usize = 6;
 pub const CLIENTS: usize = 8;
 /// Keys of the state; each stands for a pair that changes in one batch.
 pub const KEYS: usize = 9;
+
+/// Ends a line that was not told to its end.
+pub const CUT_OFF: &[u8] = b"~\n";
 
 /// All that was told before a cut.
 #[derive(Debug, Default)]
@@ -41,6 +45,9 @@ impl Told {
         let mut told = Self::default();
         let whole = lines.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
         for line in String::from_utf8_lossy(&lines[..whole]).lines() {
+            if line.ends_with('~') {
+                continue;
+            }
             let words: Vec<&str> = line.split(' ').collect();
             let number = |n: usize| {
                 words
@@ -82,17 +89,18 @@ impl Told {
 }
 
 /// The `sequence`th record of `client` (from 1).
-pub fn record(client: usize, sequence: u64, dup: bool) -> NewRecord {
+pub fn record(shape: &Shape, client: usize, sequence: u64, dup: bool) -> NewRecord {
     let mut random = fastrand::Rng::with_seed(sequence << 8 | client as u64);
-    let length = match random.u32(..1000) {
-        0..700 => random.usize(16..120),
-        700..950 => random.usize(120..1_000),
-        950..990 => random.usize(1_000..9_000),
-        990..998 => random.usize(9_000..30_000),
-        _ => random.usize(30_000..100_000),
+    let length = match (shape.payloads, random.u32(..1000)) {
+        (Sizes::Small, _) => random.usize(..48),
+        (Sizes::Mixed, 0..700) => random.usize(16..120),
+        (Sizes::Mixed, 700..950) => random.usize(120..1_000),
+        (Sizes::Mixed, 950..990) | (Sizes::Large, 0..500) => random.usize(1_000..9_000),
+        (Sizes::Mixed, 990..998) | (Sizes::Large, 500..900) => random.usize(9_000..30_000),
+        (_, 998..) => random.usize(30_000..100_000),
+        (Sizes::Large, _) => random.usize(30_000..60_000),
     };
-    let mut payload = format!("{client}/{sequence}:").into_bytes();
-    payload.extend(std::iter::repeat_with(|| random.u8(..)).take(length));
+    let payload = filled(format!("{client}/{sequence}:"), length, &mut random);
     let identity = if client < SEQUENCE_CLIENTS {
         Identity::Sequence {
             sequence,
@@ -116,7 +124,7 @@ pub fn record(client: usize, sequence: u64, dup: bool) -> NewRecord {
 }
 
 /// Which record this is, if it is one of ours, to the last byte.
-pub fn number_of(found: &NewRecord) -> Option<(usize, u64)> {
+pub fn number_of(shape: &Shape, found: &NewRecord) -> Option<(usize, u64)> {
     let head = found.payload.split(|b| *b == b':').next()?;
     let (client, sequence) = std::str::from_utf8(head).ok()?.split_once('/')?;
     let (client, sequence) = (client.parse().ok()?, sequence.parse().ok()?);
@@ -124,22 +132,30 @@ pub fn number_of(found: &NewRecord) -> Option<(usize, u64)> {
         Identity::Sequence { dup, .. } | Identity::Packet { dup, .. } => dup,
         Identity::None => return None,
     };
-    (record(client, sequence, dup) == *found).then_some((client, sequence))
+    (record(shape, client, sequence, dup) == *found).then_some((client, sequence))
 }
 
 /// What change `version` (from 1) of `key` leaves under both its names; `None`
 /// for a deletion.
-pub fn value(key: usize, version: u64) -> Option<Vec<u8>> {
+pub fn value(shape: &Shape, key: usize, version: u64) -> Option<Vec<u8>> {
     let mut random = fastrand::Rng::with_seed(version << 8 | key as u64);
-    let length = match random.u32(..100) {
-        0..15 => return None,
-        15..90 => random.usize(10..400),
-        90..98 => random.usize(400..6_000),
-        _ => random.usize(6_000..60_000),
+    let length = match (shape.values, random.u32(..100)) {
+        (_, 0..15) => return None,
+        (Sizes::Small, _) => random.usize(..60),
+        (Sizes::Mixed, 15..90) => random.usize(10..400),
+        (Sizes::Mixed, 90..98) | (Sizes::Large, 15..60) => random.usize(400..6_000),
+        (Sizes::Mixed, _) | (Sizes::Large, 60..95) => random.usize(6_000..60_000),
+        (Sizes::Large, _) => random.usize(60_000..270_000),
     };
-    let mut value = format!("{key}@{version}:").into_bytes();
-    value.extend(std::iter::repeat_with(|| random.u8(..)).take(length));
-    Some(value)
+    Some(filled(format!("{key}@{version}:"), length, &mut random))
+}
+
+fn filled(head: String, length: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = head.into_bytes();
+    let at = bytes.len();
+    bytes.resize(at + length, 0);
+    random.fill(&mut bytes[at..]);
+    bytes
 }
 
 /// The two names of a key, which change together. Of every three keys one has
