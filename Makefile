@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 SECONDS ?= 60
+HOURS ?= 0.25
 TERMINALS ?= 300
 KAFKA ?= embedded
 KAFKA_DIR ?= target/kafka
@@ -38,6 +39,7 @@ test: ## Every test, against a real Kafka too
 lint: ## Formatting, clippy and documentation, warnings denied
 	@tests/setup.sh build
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	@tests/setup.sh firmware
@@ -66,6 +68,13 @@ bench-chain: ## Only the chain: payment, Kafka, settlement, receipt; CHAIN="--ra
 	$(CARGO) build --release -p risiti-gateway -p risiti-tests --bins
 	target/release/bench_chain $(CHAIN)
 
+.PHONY: soak
+soak: KAFKA = real
+soak: ## The whole house for hours: flat or not, with a picture; HOURS=8, KAFKA=embedded
+	@tests/setup.sh build test
+	$(CARGO) build --release --locked -p risiti-gateway -p risiti-tests --bin risiti --bin soak
+	target/release/soak --hours "$(HOURS)" --kafka "$(KAFKA)" $(SOAK)
+
 .PHONY: airtime
 airtime: ## What a payment costs on the air: bytes, segments, radio seconds, joules
 	@tests/setup.sh build
@@ -93,6 +102,27 @@ terminal: ## A terminal in QEMU, here; ID=t1 GATEWAY=127.0.0.1:1883 NETWORK=stea
 crash: ## Cuts the power of the image in QEMU 500 times; KILLS=500
 	@tests/setup.sh build test firmware
 	RISITI_KILLS=$(KILLS) $(CARGO) test --locked -p risiti-tests --test terminal_qemu -- --nocapture
+
+.PHONY: mutants
+mutants: ## Puts small faults into the cores; the tests must notice; CORES="wire mqtt"
+	@tests/setup.sh build
+	@tests/mutants.sh $(CORES)
+
+.PHONY: proof
+proof: ## Every machine that tries to lose something, for hours; PROOF="--hours 1 --only crash"
+	@tests/setup.sh build test firmware
+	@$(CARGO) run --quiet --locked -p risiti-proof -- $(PROOF)
+
+.PHONY: conformance
+conformance: ## Plays every MQTT wire case and writes tests/conformance/REPORT.md
+	@tests/setup.sh build test
+	$(CARGO) test --locked -p risiti-mqtt --test wire_cases
+	RISITI_REPORT=write $(CARGO) test --locked -p risiti-tests --test conformance -- --nocapture
+
+.PHONY: fuzz
+fuzz: ## Fuzzes every parser, 600 s each; TIME=seconds TARGET=wire; a table at the end
+	@tests/setup.sh build
+	@RISITI_FUZZ_SECONDS=$(or $(TIME),600) tests/fuzz.sh run $(TARGET)
 
 .PHONY: size
 size: ## What the images take: flash, RAM and stack, as a table

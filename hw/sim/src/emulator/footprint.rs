@@ -31,9 +31,10 @@ impl Footprint {
     }
 
     /// The most that the stack ever took, by the paint that is left in the RAM of
-    /// a machine that has run this image ([`Machine::ram`](super::Machine::ram)).
+    /// a machine that has run this image ([`Machine::ram`](super::Machine::ram)). None
+    /// if there is no paint: it has not begun to run.
     #[must_use]
-    pub fn stack(&self, ram: &[u8]) -> u32 {
+    pub fn stack(&self, ram: &[u8]) -> Option<u32> {
         let words = ram.chunks_exact(4).skip((self.ram as usize).div_ceil(4));
         let unused = words
             .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
@@ -41,7 +42,7 @@ impl Footprint {
             .skip_while(|&word| word != PAINT)
             .take_while(|&word| word == PAINT)
             .count() as u32;
-        RAM_BYTES.saturating_sub(self.ram + unused * 4)
+        (unused > 0).then(|| RAM_BYTES.saturating_sub(self.ram + unused * 4))
     }
 }
 

@@ -19,5 +19,5 @@ pub use dialer::{Call, Dialer, MemoryDialer, TcpDialer};
 pub use fault::{Fault, FaultKind, Moment};
 pub use pipe::Serial;
 pub use setup::{ModemSetup, SimCard};
-pub use shell::{ModemSim, PowerKey};
+pub use shell::{ModemSim, NoKey, PowerKey};
 pub use words::Family;

@@ -153,6 +153,24 @@ impl ModemSim {
     }
 }
 
+/// The pin of a power key that nothing hangs on.
+#[derive(Debug, Clone, Copy)]
+pub struct NoKey;
+
+impl ErrorType for NoKey {
+    type Error = Infallible;
+}
+
+impl OutputPin for NoKey {
+    fn set_low(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn set_high(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
 /// The pin of a simulated modem's power key.
 #[derive(Debug, Clone)]
 pub struct PowerKey(ModemSim);

@@ -29,6 +29,8 @@ pub struct Life {
     began: Instant,
     next_payment: Instant,
     paid: u64,
+    /// No payments are made for now.
+    rests: bool,
     account: Arc<Mutex<Account>>,
     counts: Arc<TerminalCounts>,
     orders: watch::Receiver<Order>,
@@ -75,6 +77,7 @@ impl Life {
             began,
             next_payment: began + first,
             paid: 0,
+            rests: false,
             account,
             counts,
             orders,
@@ -229,7 +232,14 @@ impl Life {
             // A number of payments is kept to, whatever the order.
             let resting = self.spec.payments.is_none() && *self.orders.borrow() != Order::Work;
             if paid_all || resting {
+                self.rests = resting;
                 return Ok(None);
+            }
+            if std::mem::take(&mut self.rests) {
+                // Nobody made the payments of the rest.
+                let mean = 1.0 / self.spec.per_second.max(1e-6);
+                self.next_payment =
+                    Instant::now() + Duration::from_secs_f64(mean * self.chance.f64());
             }
             if self.next_payment > Instant::now() {
                 return Ok(Some(self.next_payment));

@@ -166,6 +166,28 @@ impl Terminals {
         let _ = self.order.send(Order::Rest);
     }
 
+    /// Payments are made again after [`Self::rest`]; those that fell into the rest
+    /// are not made up for. The power stays good.
+    pub fn work(&self) {
+        let _ = self.order.send(Order::Work);
+    }
+
+    /// What they did since the last call, or the start: for runs so long that the
+    /// books of all of it would not fit. Numbers go on, and `published` stays the
+    /// last one. Call it when nothing is on its way.
+    #[must_use]
+    pub fn take_accounts(&self) -> Accounts {
+        let take = |member: &Member| {
+            let mut account = lock(&member.account);
+            let next = Account {
+                published: account.published,
+                ..Account::default()
+            };
+            (member.id.clone(), std::mem::replace(&mut *account, next))
+        };
+        self.members.iter().map(take).collect()
+    }
+
     /// Ends them all at once, wherever they are.
     pub async fn vanish(&mut self) {
         let _ = self.order.send(Order::Vanish);

@@ -105,7 +105,7 @@ fn deepest(image: &Path, footprint: Footprint, dir: &Path) -> io::Result<u32> {
                     terminal.shown()
                 )));
             }
-            stack = stack.max(footprint.stack(&terminal.ram().await?));
+            stack = stack.max(footprint.stack(&terminal.ram().await?).unwrap_or_default());
             terminal.cut_power().await;
         }
         Ok(stack)
