@@ -2,7 +2,7 @@
 //! own, and the verdict over what a fleet sent through them.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -121,6 +121,22 @@ pub fn transaction_is_open(bootstrap: &str, topic: &str) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Whether every transaction in a topic ends in time: Kafka answers a commit before
+/// its markers stand in every partition.
+///
+/// # Errors
+/// As [`transaction_is_open`].
+pub fn transactions_end(bootstrap: &str, topic: &str, timeout: Duration) -> io::Result<bool> {
+    let until = Instant::now() + timeout;
+    while transaction_is_open(bootstrap, topic)? {
+        if Instant::now() > until {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(true)
 }
 
 /// Everything in the committed logs of these topics.

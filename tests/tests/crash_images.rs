@@ -391,7 +391,7 @@ fn fit_checks(store: &Path) -> io::Result<usize> {
 #[test]
 fn control_nodes_in_files_of_their_own_do_not_survive_a_cut() {
     let words =
-        "records=0 changes=36 values=mixed keys=ordinary segment_bytes=16384 ballast_bytes=0";
+        "records=0 changes=36 values=large keys=ordinary segment_bytes=16384 ballast_bytes=0";
     let kinds = (0..8).map(|_| convictions_of(words, 300, |_| {}));
     assert!(kinds.into_iter().any(|kinds| !kinds.is_empty()));
 }

@@ -37,7 +37,7 @@ fn a_graceful_stop_under_load_leaves_nothing_open_and_nothing_behind() {
         assert!(fleet.wait_acknowledged(stop * RECORDS_ALL / 5, LONG));
         assert!(gateway.terminate().unwrap().success());
         for topic in [RECORDS, RAW] {
-            assert!(!upward::transaction_is_open(&kafka.bootstrap, topic).unwrap());
+            assert!(upward::transactions_end(&kafka.bootstrap, topic, LONG).unwrap());
         }
         let found = upward::found(&kafka.bootstrap, &[RECORDS, RAW]).unwrap();
         let so_far = ledger::verdict(&fleet.accounts(), &found);
@@ -70,7 +70,7 @@ fn control_a_kill_leaves_a_transaction_open() {
     upward.gateway.restart().unwrap();
     assert!(fleet.wait_done(LONG));
     assert_exactly_once(&upward.verdict(&fleet).unwrap(), 10);
-    assert!(!upward::transaction_is_open(&upward.kafka.bootstrap, RECORDS).unwrap());
+    assert!(upward::transactions_end(&upward.kafka.bootstrap, RECORDS, LONG).unwrap());
 }
 
 #[test]
