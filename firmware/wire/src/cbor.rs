@@ -16,6 +16,7 @@ const UINT: u8 = 0;
 const BYTES: u8 = 2;
 const TEXT: u8 = 3;
 const ARRAY: u8 = 4;
+const MAP: u8 = 5;
 const NULL: u8 = 0xf6;
 /// Additional information of an indefinite length.
 const INDEFINITE: u8 = 31;
@@ -131,15 +132,47 @@ impl<'b> Reader<'b> {
         Ok(true)
     }
 
-    /// Passes over a sealed body: a byte string.
-    pub fn skip_bytes(&mut self, field: Field) -> Result<(), WireError> {
+    /// The head of a map: its number of pairs, which follow.
+    pub fn map(&mut self, field: Field, lengths: RangeInclusive<u64>) -> Result<u64, WireError> {
+        self.expect(MAP, field)?;
+        let start = self.decoder.position();
+        let length = self
+            .decoder
+            .map()
+            .map_err(|error| refusal(&error, field))?
+            .ok_or(WireError::NotCanonical(field))?;
+        self.require_shortest(start, length, 0, field)?;
+        if lengths.contains(&length) {
+            Ok(length)
+        } else {
+            Err(WireError::WrongType(field))
+        }
+    }
+
+    /// A byte string of that many bytes.
+    pub fn bytes(
+        &mut self,
+        field: Field,
+        lengths: RangeInclusive<usize>,
+    ) -> Result<&'b [u8], WireError> {
         self.expect(BYTES, field)?;
         let start = self.decoder.position();
         let bytes = self
             .decoder
             .bytes()
             .map_err(|error| refusal(&error, field))?;
-        self.require_shortest(start, bytes.len() as u64, bytes.len(), field)
+        self.require_shortest(start, bytes.len() as u64, bytes.len(), field)?;
+        if lengths.contains(&bytes.len()) {
+            Ok(bytes)
+        } else {
+            Err(WireError::OutOfRange(field))
+        }
+    }
+
+    /// What has not been read.
+    pub fn rest(&self) -> &'b [u8] {
+        let at = self.decoder.position();
+        self.decoder.input().get(at..).unwrap_or(&[])
     }
 
     /// Passes over an open body: an array of what bodies are made of. Stricter
@@ -155,7 +188,9 @@ impl<'b> Reader<'b> {
                 UINT => {
                     self.uint(field, 0..=u64::MAX)?;
                 }
-                BYTES => self.skip_bytes(field)?,
+                BYTES => {
+                    self.bytes(field, 0..=usize::MAX)?;
+                }
                 TEXT => {
                     self.text(field, 0..=usize::MAX)?;
                 }
@@ -246,6 +281,21 @@ impl<'b> Writer<'b> {
     pub fn text(&mut self, text: &str) -> Result<&mut Self, WireError> {
         full(self.encoder.str(text).map(drop))?;
         Ok(self)
+    }
+
+    pub fn map(&mut self, length: u64) -> Result<&mut Self, WireError> {
+        full(self.encoder.map(length).map(drop))?;
+        Ok(self)
+    }
+
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<&mut Self, WireError> {
+        full(self.encoder.bytes(bytes).map(drop))?;
+        Ok(self)
+    }
+
+    /// The head of a byte string of so many bytes, which the caller puts behind it.
+    pub fn bytes_head(&mut self, length: usize) -> Result<(), WireError> {
+        full(self.encoder.bytes_len(length as u64).map(drop))
     }
 
     pub fn null(&mut self) -> Result<&mut Self, WireError> {

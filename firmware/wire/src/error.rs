@@ -29,6 +29,8 @@ pub enum Field {
     Battery,
     Signal,
     Counter,
+    Seal,
+    Generation,
 }
 
 impl fmt::Display for Field {
@@ -54,6 +56,8 @@ impl fmt::Display for Field {
             Self::Battery => "battery voltage",
             Self::Signal => "signal quality",
             Self::Counter => "counter",
+            Self::Seal => "seal",
+            Self::Generation => "generation of the key",
         })
     }
 }

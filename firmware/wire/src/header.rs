@@ -6,6 +6,7 @@
 use crate::cbor::{Reader, Writer};
 use crate::error::{Field, WireError};
 use crate::limits::SEQUENCE_MAX;
+use crate::seal::Encrypt0;
 
 /// The version that this crate writes, and the only one that it reads.
 pub const VERSION: u8 = 1;
@@ -91,6 +92,22 @@ impl Header {
         })
     }
 
+    /// Its marks as sealing vouches for them.
+    pub(crate) const fn marks_without_resend(&self) -> u8 {
+        self.kind.number() << KIND_SHIFT | if self.sealed { SEALED } else { 0 }
+    }
+
+    /// Writes a header that was read, with another seal mark or not; a body follows.
+    pub(crate) fn write_as_it_is(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
+        let marks = self.marks_without_resend() | u8::from(self.resend);
+        writer
+            .array(ELEMENTS)?
+            .uint(self.version.into())?
+            .uint(marks.into())?
+            .uint(self.sequence)?;
+        Ok(())
+    }
+
     /// Writes the header of an open body, which follows.
     pub(crate) fn write(
         kind: Kind,
@@ -101,13 +118,14 @@ impl Header {
         if sequence > SEQUENCE_MAX {
             return Err(WireError::OutOfRange(Field::Sequence));
         }
-        let marks = kind.number() << KIND_SHIFT | u8::from(resend);
-        writer
-            .array(ELEMENTS)?
-            .uint(VERSION.into())?
-            .uint(marks.into())?
-            .uint(sequence)?;
-        Ok(())
+        let header = Self {
+            version: VERSION,
+            kind,
+            sealed: false,
+            resend,
+            sequence,
+        };
+        header.write_as_it_is(writer)
     }
 }
 
@@ -121,7 +139,7 @@ pub fn peek(bytes: &[u8]) -> Result<Header, WireError> {
     let mut reader = Reader::new(bytes);
     let header = Header::read(&mut reader)?;
     if header.sealed {
-        reader.skip_bytes(Field::Body)?;
+        Encrypt0::read(&mut reader)?;
     } else {
         reader.skip_body(Field::Body)?;
     }

@@ -7,7 +7,7 @@
 //! version that is not known.
 //!
 //! A record, payment or reversal, takes at most 40 bytes unsealed
-//! ([`limits::RECORD_BYTES_MAX`]).
+//! ([`limits::RECORD_BYTES_MAX`]), and 13 more sealed.
 //!
 //! # Format, version 1
 //!
@@ -18,7 +18,7 @@
 //! | version | uint | 1 |
 //! | marks | uint | `kind * 4 + sealed * 2 + resend` |
 //! | sequence | uint, 32 bits | a record's own number; on a receipt the number of the record it answers |
-//! | body | by kind; a byte string if sealed | |
+//! | body | by kind; a `COSE_Encrypt0` if sealed | |
 //!
 //! | kind | message | body: array of |
 //! | --- | --- | --- |
@@ -44,13 +44,13 @@
 //!
 //! # Sealing
 //!
-//! Version, marks and sequence stay readable for the gateway. When a body is
-//! sealed it is a byte string (COSE, RFC 9052), and these three are its
-//! authenticated data, *with resend cleared*: a terminal sets that mark on a
-//! message it has already sealed, and sealing again under the same nonce would
-//! break the seal. So resend is a hint that anybody could change; nothing but
-//! counting may rest on it. Sealed bodies are told apart today
-//! ([`WireError::Sealed`]), and opened by a later version of this crate.
+//! Version, marks and sequence stay readable for the gateway, which needs them to
+//! route, to order and to recognise a resend. The rest of a sealed message is for its
+//! terminal and for settlement alone: [`seal`] has its format. These three are
+//! authenticated with it, *with resend cleared*: a terminal sets that mark on a message
+//! that it has sealed before. So resend is a hint that anybody could change; nothing
+//! but counting may rest on it. What is sealed is opened by [`seal::open`], and told
+//! apart by [`WireError::Sealed`] where it is not.
 #![no_std]
 
 mod birth;
@@ -61,6 +61,7 @@ pub mod limits;
 mod money;
 mod receipt;
 mod record;
+pub mod seal;
 mod terminal;
 
 pub use birth::{BIRTH_VERSION, Birth, LOST, Standing};

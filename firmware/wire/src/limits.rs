@@ -45,6 +45,17 @@ pub const RECORD_BYTES_MAX: usize = 40;
 /// Bytes of any unsealed receipt: the size of a buffer that always suffices.
 pub const RECEIPT_BYTES_MAX: usize = 265;
 
+/// Bytes of a seal's tag. A forger gets one try in 2^64 for each record that he makes
+/// a gateway carry, and each is told; 8 more would be a tenth of a payment's bytes.
+pub const SEAL_TAG_BYTES: usize = 8;
+
+/// Bytes of any sealed record: 5 around what is sealed, 3 for the key's generation
+/// unless it is the first, and the tag.
+pub const SEALED_RECORD_BYTES_MAX: usize = RECORD_BYTES_MAX + 8 + SEAL_TAG_BYTES;
+
+/// Bytes of any sealed receipt: as a record's; its number only changes its place.
+pub const SEALED_RECEIPT_BYTES_MAX: usize = RECEIPT_BYTES_MAX + 8 + SEAL_TAG_BYTES;
+
 /// Largest signal quality (3GPP TS 27.007, 8.5, without the value for "not known").
 pub const SIGNAL_MAX: u8 = 31;
 

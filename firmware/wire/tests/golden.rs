@@ -387,7 +387,7 @@ fn what_stands_in_a_log_names_accounts_and_lines() {
 
 #[test]
 fn peek_passes_sealed_and_reserved_messages_on() {
-    let sealed = peek(&bytes("8401061903e84401020304")).unwrap();
+    let sealed = peek(&bytes("8401061903e88340a04401020304")).unwrap();
     assert_eq!(
         (sealed.kind, sealed.sealed, sealed.sequence),
         (Kind::Payment, true, 1000)
@@ -399,7 +399,7 @@ fn peek_passes_sealed_and_reserved_messages_on() {
 #[test]
 fn peek_refuses_a_body_that_is_not_well_formed() {
     for (hex, error) in [
-        ("84010605820101", WireError::WrongType(Field::Body)), // sealed, but an array
+        ("84010605820101", WireError::WrongType(Field::Seal)), // sealed, but no COSE_Encrypt0
         ("84010405410a", WireError::WrongType(Field::Body)),   // open, but bytes
         ("840104058201", WireError::Truncated(Field::Body)),   // an element is missing
         ("8401040581ff", WireError::WrongType(Field::Body)),   // a stray break
