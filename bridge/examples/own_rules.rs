@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use risiti_bridge::settlement::rules::{Case, Refusal};
 use risiti_bridge::settlement::{
-    Options, Settlement, SettlementMetrics, SettlementSetup, configured_policy,
+    Options, Sealing, Settlement, SettlementMetrics, SettlementSetup, configured_policy,
 };
 use risiti_config::Config;
 use risiti_wire::{Reason, RecordBody};
@@ -67,6 +67,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         bootstrap,
         settings,
         policy,
+        sealing: Sealing::default(),
         metrics: Arc::new(SettlementMetrics::default()),
         options: Options::default(),
     })?;

@@ -17,7 +17,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use risiti_bridge::settlement::{
-    Options, Settlement, SettlementHandle, SettlementMetrics, SettlementSetup, State,
+    Options, Sealing, Settlement, SettlementHandle, SettlementMetrics, SettlementSetup, State,
     configured_policy,
 };
 use risiti_config::{Bootstrap, Cluster};
@@ -97,6 +97,7 @@ fn start(bootstrap: &str) -> Result<SettlementHandle, Failure> {
         bootstrap: bootstrap.into(),
         policy: configured_policy(&settings, None),
         settings,
+        sealing: Sealing::default(),
         metrics: Arc::new(SettlementMetrics::default()),
         options: Options::default(),
     })?)

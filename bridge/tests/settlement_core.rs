@@ -640,7 +640,7 @@ fn check(
             let newer = model.newer(at);
             assert!(newer >= WINDOW, "{place}: only {newer} are newer");
         }
-        Verdict::Foreign(_) => panic!("{place}"),
+        Verdict::Seal(_) | Verdict::Foreign(_) => panic!("{place}"),
         Verdict::Accepted(_) | Verdict::Refused(_) => {
             let receipt = decision.receipt.clone().unwrap();
             let code = status(&decision).unwrap();

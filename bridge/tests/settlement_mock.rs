@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use risiti_bridge::EmbeddedCluster;
 use risiti_bridge::settlement::{
-    Options, Settlement, SettlementHandle, SettlementMetrics, SettlementSetup, State,
+    Options, Sealing, Settlement, SettlementHandle, SettlementMetrics, SettlementSetup, State,
     configured_policy, topics,
 };
 use risiti_config::{Bootstrap, Cluster};
@@ -42,6 +42,7 @@ fn start(bootstrap: &str, instance: &str) -> SettlementHandle {
         bootstrap: bootstrap.into(),
         policy: configured_policy(&settings, None),
         settings,
+        sealing: Sealing::default(),
         metrics: Arc::new(SettlementMetrics::default()),
         options: Options::default(),
     })

@@ -135,6 +135,16 @@ fn check_settlement(section: &Section<'_>, config: &Config) {
             Refusal::new("a loopback address", &found, &remedy),
         );
     }
+    if settlement.sealing.is_some() && settlement.root_file.is_none() {
+        section.refuse(
+            "sealing",
+            Refusal::new(
+                "a root to open seals with",
+                "no settlement.root_file",
+                "make one with risiti site new-root and name it in root_file, or remove this key",
+            ),
+        );
+    }
     check_known_cluster(section, &settlement.cluster, config);
     let topics = [
         ("records_topic", &settlement.records_topic),

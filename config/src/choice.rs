@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::model::{Compression, Format, LogFormat, Mechanism, Mode, Protocol};
+use crate::model::{Compression, Format, LogFormat, Mechanism, Mode, Protocol, Sealing};
 
 /// A choice among a few, each with one word in the file.
 pub trait Choice: Copy + PartialEq + Sized + 'static {
@@ -47,5 +47,6 @@ choices! {
     Protocol { "plaintext" => Plaintext, "ssl" => Ssl, "sasl_plaintext" => SaslPlaintext, "sasl_ssl" => SaslSsl }
     Mechanism { "SCRAM-SHA-512" => ScramSha512, "SCRAM-SHA-256" => ScramSha256, "PLAIN" => Plain }
     Format { "risiti" => Risiti, "raw" => Raw }
+    Sealing { "required" => Required, "accepted" => Accepted }
     LogFormat { "text" => Text, "json" => Json }
 }

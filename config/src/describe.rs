@@ -46,6 +46,12 @@ impl Config {
             }
         }
         let (receipts, settlement) = (&self.receipts, &self.settlement);
+        if settlement.root_file.is_some() && !settlement.seals_are_required() {
+            warnings.push(
+                "settlement.sealing is \"accepted\": what nobody has sealed is settled too; set \"required\" once every terminal has its keys"
+                    .into(),
+            );
+        }
         if receipts.enabled
             && receipts.cluster == settlement.cluster
             && receipts.topic != settlement.receipts_topic
@@ -140,6 +146,11 @@ impl Config {
             settlement.instance,
             settlement.group
         )?;
+        match (&settlement.root_file, settlement.seals_are_required()) {
+            (None, _) => writeln!(out, "seals     none: no settlement.root_file")?,
+            (Some(root), true) => writeln!(out, "seals     required, by {}", root.display())?,
+            (Some(root), false) => writeln!(out, "seals     accepted, by {}", root.display())?,
+        }
         writeln!(out, "log       {} as {}", self.log.level, self.log.format)?;
         for warning in self.warnings() {
             writeln!(out, "WARNING   {warning}")?;

@@ -30,8 +30,8 @@ pub use byte_size::{ByteSize, ByteSizeError};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use model::{
     Admin, Bootstrap, Cluster, Compression, Config, DEFAULT_CLUSTER, Format, Gateway, Key, Log,
-    LogFormat, Mechanism, Mode, Mqtt, MqttLimits, Protocol, Receipts, Route, Security, Settlement,
-    Store, Terminals, Trace,
+    LogFormat, Mechanism, Mode, Mqtt, MqttLimits, Protocol, Receipts, Route, Sealing, Security,
+    Settlement, Store, Terminals, Trace,
 };
 pub use reload::ReloadDiff;
 pub use secret::Secret;

@@ -461,6 +461,13 @@ fn read_settlement(section: &Section<'_>) -> Settlement {
                 what: "a file of accounts, one a line",
             },
         ),
+        root_file: section.read_optional(
+            "root_file",
+            &FilePath {
+                what: "the site's root, made by risiti site new-root",
+            },
+        ),
+        sealing: section.read_optional("sealing", &Word::new()),
         receipt_expiry_s: section.read(
             "receipt_expiry_s",
             default.receipt_expiry_s,

@@ -92,7 +92,8 @@ impl Config {
         compare!(restart, "settlement", Settlement, settlement, new.settlement, {
             instance, group, cluster, records_topic, receipts_topic, transactions_topic, rejected_topic,
             changelog_topic, batch_records_max, window, transaction_timeout_ms, session_timeout_ms,
-            payment_max_minor, day_max_minor, utc_offset_minutes, accounts_file, receipt_expiry_s, listen,
+            payment_max_minor, day_max_minor, utc_offset_minutes, accounts_file, root_file, sealing,
+            receipt_expiry_s, listen,
         });
         compare!(restart, "trace", Trace, trace, new.trace, { bytes_max });
         compare!(restart, "receipts", Receipts, receipts, new.receipts, {

@@ -99,6 +99,17 @@ pub const RETAINED_LOOKED_AT_PER_PAGE: usize = 4_096;
 /// A time before 2023 was written by a clock that was not set.
 pub const CLOCK_SET_MS_MIN: u64 = 1_672_531_200_000;
 
+/// How often settlement looks whether other generations of keys are accepted: soon
+/// enough that a stolen terminal is shut out while somebody is on the telephone.
+pub const GENERATIONS_REREAD: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Bytes of the file of generations: 100,000 terminals with a remark each.
+pub const GENERATIONS_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes of the file of a site's root: its digits and a line break; more is another
+/// file.
+pub const ROOT_FILE_BYTES_MAX: u64 = 256;
+
 #[cfg(test)]
 mod tests {
     use risiti_mqtt::ConnectionLimits;

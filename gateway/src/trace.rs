@@ -396,6 +396,9 @@ fn steps_of(event: &Event) -> Vec<PaymentStep> {
 fn status_text(status: u16) -> String {
     let why = match status {
         0 => return "accepted".into(),
+        risiti_bridge::receipts::STATUS_SEALED => {
+            return "sealed: only its terminal can read it".into();
+        }
         1 => "the record could not be read",
         2 => "the seal did not verify",
         3 => "the terminal is not known, or revoked",

@@ -13,9 +13,11 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use risiti_tests::asked::seed;
 use risiti_tests::real_kafka::{Committed, RealKafka};
-use risiti_tests::risiti_command::Running;
+use risiti_tests::risiti_command::{Running, risiti};
 use risiti_tests::samples;
 use risiti_tests::turn::turn;
+use risiti_wire::limits::{RECEIPT_BYTES_MAX, SEALED_RECORD_BYTES_MAX};
+use risiti_wire::seal::{Direction, Root, open, seal};
 use risiti_wire::{Account, Currency, Payment, Receipt, RecordBody, Reversal, Status, mark_resend};
 use rustix::process::Signal;
 
@@ -54,9 +56,14 @@ impl House {
     }
 
     fn settle(&self, instance: &str, switches: &[String]) -> Instance {
+        self.settle_by(instance, switches, "")
+    }
+
+    /// With more lines under `[settlement]`.
+    fn settle_by(&self, instance: &str, switches: &[String], more: &str) -> Instance {
         let config = self.dir.path().join(format!("{instance}.toml"));
         let text = format!(
-            "[kafka]\nbootstrap = \"{}\"\npartitions = 3\n[settlement]\ninstance = \"{instance}\"\nday_max_minor = 1000000\n",
+            "[kafka]\nbootstrap = \"{}\"\npartitions = 3\n[settlement]\ninstance = \"{instance}\"\nday_max_minor = 1000000\n{more}",
             self.kafka.bootstrap
         );
         std::fs::write(&config, text).unwrap();
@@ -250,6 +257,76 @@ fn a_record_becomes_a_receipt_a_transaction_and_a_row() {
     let rows = house.wait(CHANGELOG, 4);
     let record = house.kafka.committed(RECORDS).unwrap();
     assert!(rows.iter().all(|row| row.partition == record[0].partition));
+    instance.stop();
+}
+
+/// What was told of the records whose seal was refused: their numbers.
+fn refused_seals(rejected: &[Committed]) -> Vec<u64> {
+    let told = rejected.iter().map(|message| {
+        let value: serde_json::Value = serde_json::from_slice(&message.value).unwrap();
+        assert_eq!(value["reason"], "seal", "{value}");
+        value["sequence"].as_u64().unwrap()
+    });
+    told.collect()
+}
+
+#[test]
+fn g10_what_its_terminal_has_not_sealed_is_refused_and_keys_change_while_it_settles() {
+    let _turn = turn();
+    let house = House::new();
+    let root_file = house.dir.path().join("site.root");
+    let made = risiti(["site", "new-root"]).arg(&root_file).status();
+    assert!(made.unwrap().success());
+    let digits = std::fs::read_to_string(&root_file).unwrap();
+    let root = Root::from_hex(digits.trim_end()).unwrap();
+    let sealed = |generation: u8, message: &[u8]| {
+        let key = root.key("t-1", generation, Direction::Up).unwrap();
+        let mut buffer = [0; SEALED_RECORD_BYTES_MAX];
+        seal(&key, "t-1", message, &mut buffer).unwrap().to_vec()
+    };
+    let opened = |generation: u8, receipt: &[u8]| {
+        let key = root.key("t-1", generation, Direction::Down).unwrap();
+        let mut buffer = [0; RECEIPT_BYTES_MAX];
+        let receipt = open(&key, "t-1", receipt, &mut buffer).unwrap();
+        let receipt = Receipt::decode(receipt).unwrap();
+        (receipt.sequence, receipt.status)
+    };
+    let more = format!("root_file = {root_file:?}\n");
+    let instance = house.settle_by("a", &[], &more);
+    let first = sealed(1, &payment(1, 1_500));
+    house.publish("t-1", &first);
+    house.publish("t-1", &payment(2, 1_500));
+    // Another terminal's record under this one's name, and the other way round.
+    house.publish("t-2", &sealed(1, &payment(3, 1_500)));
+    house.publish("t-1", &sealed(2, &payment(4, 1_500)));
+    house.publish("t-1", &resend(&first));
+    house.flush();
+    let receipts = house.wait(RECEIPTS, 2);
+    assert_eq!(opened(1, &receipts[0].value), (1, Status::Accepted));
+    assert_eq!(receipts[0].value, receipts[1].value);
+    let mut numbers = refused_seals(&house.wait(REJECTED, 3));
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 3, 4]);
+
+    // The terminal got other keys: what the old ones seal is refused from now on.
+    let generations = house.dir.path().join("site.root.generations");
+    std::fs::write(generations, "t-1 2 2\n").unwrap();
+    let until = Instant::now() + LONG;
+    while house.kafka.committed(RECEIPTS).unwrap().len() < 3 {
+        assert!(Instant::now() < until, "the generations were not taken");
+        house.publish("t-1", &sealed(2, &payment(4, 1_500)));
+        house.flush();
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let receipts = house.wait(RECEIPTS, 3);
+    assert_eq!(opened(2, &receipts[2].value), (4, Status::Accepted));
+    house.publish("t-1", &sealed(1, &payment(5, 1_500)));
+    house.flush();
+    while !refused_seals(&house.wait(REJECTED, 4)).contains(&5) {
+        assert!(Instant::now() < until, "the old keys are still accepted");
+    }
+    let transactions = house.wait(TRANSACTIONS, 2);
+    assert_eq!(transactions.len(), 2);
     instance.stop();
 }
 

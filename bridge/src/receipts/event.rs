@@ -40,7 +40,8 @@ pub struct Delivered {
     pub sequence: u64,
     /// The receipt's number at the gateway that delivered it.
     pub number: ReceiptNumber,
-    /// 0 accepted, else the reason for the rejection.
+    /// 0 accepted, else the reason for the rejection, or
+    /// [`STATUS_SEALED`](super::STATUS_SEALED).
     pub status: u16,
     /// Which gateway delivered it.
     pub gateway: String,

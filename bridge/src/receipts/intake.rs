@@ -2,7 +2,7 @@
 //!
 //! Promises: total; a message becomes a receipt, or is told why not, in words for
 //! the person who finds it among the dead letters. Never: a receipt for a name
-//! that is no terminal's.
+//! that is no terminal's, or a look into one that is sealed.
 //!
 //! | part        | what                                                              |
 //! |-------------|-------------------------------------------------------------------|
@@ -13,7 +13,7 @@
 
 use bytes::Bytes;
 use risiti_store::{Identity, NewRecord, Record};
-use risiti_wire::{Receipt, Status, validate_terminal_id};
+use risiti_wire::{Kind, Receipt, Status, WireError, peek, validate_terminal_id};
 
 use super::poll::Received;
 use crate::dead_letters::{DeadLetter, Reason};
@@ -24,6 +24,10 @@ pub const EXPIRY_HEADER: &str = "expiry_s";
 
 /// The route by which dead receipts are named.
 pub const RECEIPTS_ROUTE: &str = "$receipts";
+
+/// The status of a receipt that is sealed: what it says is between settlement and its
+/// terminal.
+pub const STATUS_SEALED: u16 = u16::MAX;
 
 /// A message as it came.
 #[derive(Debug, Clone, Copy)]
@@ -56,30 +60,28 @@ impl Message<'_> {
             .filter(|id| validate_terminal_id(id).is_ok())
             .ok_or("the message's key is no terminal id ([A-Za-z0-9_-], 1 to 23 of them); whoever writes the topic has to put it there")?;
         let value = self.value.ok_or("the message has no value")?;
-        let receipt = Receipt::decode(value).map_err(|error| {
+        let told = Told::read(value).map_err(|error| {
             format!("the value is no receipt of the wire format that this version reads ({error}); requeue it after an upgrade if it is of a later one")
         })?;
         let settled_ms = self
             .timestamp_ms
             .and_then(|ms| u64::try_from(ms).ok())
-            .unwrap_or(u64::from(receipt.time_s) * 1000);
+            .or(told.time_ms);
         // What can't be read as a time does not make a good receipt bad.
         let expires_ms = self
             .expiry
             .and_then(|text| std::str::from_utf8(text).ok()?.trim().parse::<u64>().ok())
-            .map(|seconds| {
+            .zip(settled_ms)
+            .map(|(seconds, settled_ms)| {
                 settled_ms
                     .saturating_add(seconds.saturating_mul(1000))
                     .max(1)
             });
         Ok(Received {
             terminal: terminal.to_owned(),
-            sequence: receipt.sequence,
-            status: match receipt.status {
-                Status::Accepted => 0,
-                Status::Rejected(reason) => reason.code(),
-            },
-            settled_ms,
+            sequence: told.sequence,
+            status: told.status,
+            settled_ms: settled_ms.unwrap_or(0),
             expires_ms,
             partition: self.partition,
             offset: self.offset,
@@ -131,6 +133,36 @@ impl Message<'_> {
     }
 }
 
+/// What a receipt tells a gateway.
+struct Told {
+    sequence: u64,
+    status: u16,
+    /// When it was settled, if that can be read.
+    time_ms: Option<u64>,
+}
+
+impl Told {
+    fn read(value: &[u8]) -> Result<Self, WireError> {
+        let header = peek(value)?;
+        if header.sealed && header.kind == Kind::Receipt && !header.resend {
+            return Ok(Self {
+                sequence: header.sequence,
+                status: STATUS_SEALED,
+                time_ms: None,
+            });
+        }
+        let receipt = Receipt::decode(value)?;
+        Ok(Self {
+            sequence: receipt.sequence,
+            status: match receipt.status {
+                Status::Accepted => 0,
+                Status::Rejected(reason) => reason.code(),
+            },
+            time_ms: Some(u64::from(receipt.time_s) * 1000),
+        })
+    }
+}
+
 /// The message that a dead letter was made of; none if it is another's.
 #[must_use]
 pub fn message_of(letter: &DeadLetter) -> Option<Message<'_>> {
@@ -166,6 +198,30 @@ mod tests {
         }
         .encode(buffer)
         .unwrap()
+    }
+
+    #[test]
+    fn a_sealed_receipt_is_taken_and_not_looked_into() {
+        let root = risiti_wire::seal::Root::new([7; 32]);
+        let key = root.key("t1", 1, risiti_wire::seal::Direction::Down);
+        let (mut open, mut buffer) = ([0; 265], [0; 300]);
+        let sealed = risiti_wire::seal::seal(&key.unwrap(), "t1", receipt(&mut open), &mut buffer);
+        let value = sealed.unwrap();
+        let mut message = message(Some(b"t1"), Some(value));
+        message.expiry = Some(b"60");
+        let read = message.read().unwrap();
+        assert_eq!((read.sequence, read.status), (12, STATUS_SEALED));
+        assert_eq!(read.settled_ms, 1_700_000_001_000);
+        assert_eq!(read.expires_ms, Some(1_700_000_061_000));
+        assert_eq!(read.payload, value);
+        // Without a time nobody knows when it expires: it does not.
+        message.timestamp_ms = None;
+        assert_eq!(message.read().unwrap().expires_ms, None);
+        // A sealed record is no receipt.
+        let mut record = value.to_vec();
+        record[2] = 0x06;
+        message.value = Some(&record);
+        assert!(message.read().is_err());
     }
 
     fn message<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Message<'a> {

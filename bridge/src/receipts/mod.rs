@@ -50,7 +50,9 @@ pub use consumer::{
 };
 pub use course::{Course, Place, Places};
 pub use event::{DELIVERIES_ROUTE, Delivered, JOURNAL_HEADER, deliveries_route};
-pub use intake::{EXPIRY_HEADER, Message as ReceiptMessage, RECEIPTS_ROUTE, message_of};
+pub use intake::{
+    EXPIRY_HEADER, Message as ReceiptMessage, RECEIPTS_ROUTE, STATUS_SEALED, message_of,
+};
 pub use metrics::ReceiptsMetrics;
 pub use outbox::{Now, Outbox, OutboxSetup};
 pub use poll::{Elsewhere, NextOffset, Poll, Received};

@@ -19,7 +19,8 @@ pub struct Received {
     pub terminal: String,
     /// The sequence number of the record that it answers.
     pub sequence: u64,
-    /// 0 accepted, else the reason for the rejection.
+    /// 0 accepted, else the reason for the rejection, or
+    /// [`STATUS_SEALED`](super::STATUS_SEALED).
     pub status: u16,
     /// When settlement issued it, Unix milliseconds.
     pub settled_ms: u64,

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use risiti_wire::limits::RECORD_BYTES_MAX;
 use risiti_wire::{Reason, Receipt};
 
 use super::changelog;
@@ -16,6 +17,7 @@ use super::judge::Judged;
 use super::memory::{Kind, Partition};
 use super::receipt::{self, receipt_number};
 use super::rules::{Case, Refusal, Rule};
+use super::sealing::Sealing;
 use super::verify::{self, Verified};
 use crate::limits;
 
@@ -69,6 +71,9 @@ pub enum Verdict {
     Conflict,
     /// Its number is below the window.
     TooOld,
+    /// Its seal is refused, by this reason; nobody is answered. Whoever forged it
+    /// uses up no number.
+    Seal(String),
     /// Not a record that can be judged; the reason in words.
     Foreign(String),
 }
@@ -121,6 +126,8 @@ pub struct Settings {
     pub window: usize,
     /// Minutes by which a day begins before midnight UTC.
     pub utc_offset_minutes: i32,
+    /// How records are opened and receipts closed.
+    pub sealing: Sealing,
     /// For the negative control of G2 only: remembers nothing, so that a resend is
     /// settled again.
     pub forgetful: bool,
@@ -131,6 +138,7 @@ impl Default for Settings {
         Self {
             window: 512,
             utc_offset_minutes: 0,
+            sealing: Sealing::default(),
             forgetful: false,
         }
     }
@@ -189,8 +197,13 @@ impl Core {
     }
 
     /// Settles a record; none if its partition is not held.
+    ///
+    /// What is remembered, and compared, is the record as it was before it was sealed:
+    /// one that is sealed again with a newer key is the same record.
     pub fn settle(&mut self, input: &Input<'_>) -> Option<Decision> {
-        let memory = self.partitions.get_mut(&input.partition)?;
+        if !self.holds(input.partition) {
+            return None;
+        }
         let mut decision = Decision {
             verdict: Verdict::TooOld,
             terminal: None,
@@ -208,7 +221,33 @@ impl Core {
             }
         };
         decision.terminal = Some(terminal.to_owned());
-        let (sequence, body) = match verify::verify(terminal, input.value) {
+        let sealing = self.settings.sealing.clone();
+        let mut buffer = [0; RECORD_BYTES_MAX];
+        match sealing.open(terminal, input.value, &mut buffer) {
+            Ok(opened) => {
+                let input = Input {
+                    value: opened.bytes,
+                    ..*input
+                };
+                self.decide(terminal, &input, &mut decision);
+                let receipt = decision.receipt.take();
+                decision.receipt =
+                    receipt.map(|receipt| sealing.close(terminal, opened.generation, receipt));
+            }
+            Err(refused) => {
+                decision.sequence = Some(refused.sequence);
+                decision.verdict = Verdict::Seal(refused.detail);
+            }
+        }
+        Some(decision)
+    }
+
+    /// Decides about a record that is open.
+    fn decide(&mut self, terminal: &str, input: &Input<'_>, decision: &mut Decision) {
+        let Some(memory) = self.partitions.get_mut(&input.partition) else {
+            return;
+        };
+        let (sequence, body) = match verify::verify(input.value) {
             Verified::Record(record) => (record.sequence, Ok(record.body)),
             Verified::Damaged { sequence, detail } => {
                 (sequence, Err(Refusal::new(Reason::UNREADABLE, detail)))
@@ -216,7 +255,7 @@ impl Core {
             Verified::Foreign { sequence, detail } => {
                 decision.sequence = sequence;
                 decision.verdict = Verdict::Foreign(detail);
-                return Some(decision);
+                return;
             }
         };
         decision.sequence = Some(sequence);
@@ -225,7 +264,7 @@ impl Core {
                 "more than {} terminals in one partition; use more partitions",
                 limits::SETTLEMENT_TERMINALS_MAX
             ));
-            return Some(decision);
+            return;
         }
         let memory = memory.terminal_mut(terminal);
         let digest = changelog::digest(input.value);
@@ -236,14 +275,14 @@ impl Core {
                 decision.time_ms = settled.time_ms;
                 decision.number = Receipt::decode(&settled.receipt)
                     .map_or(decision.number, |receipt| receipt.number);
-                return Some(decision);
+                return;
             }
             Some(_) => {
                 decision.verdict = Verdict::Conflict;
-                decision.receipt = Some(receipt::conflict(&decision, sequence, body.ok().as_ref()));
-                return Some(decision);
+                decision.receipt = Some(receipt::conflict(decision, sequence, body.ok().as_ref()));
+                return;
             }
-            None if sequence < memory.floor() => return Some(decision),
+            None if sequence < memory.floor() => return,
             None => {}
         }
         let judged = Judged::new(
@@ -260,8 +299,7 @@ impl Core {
             (terminal, sequence),
             input,
             digest,
-            &mut decision,
+            decision,
         );
-        Some(decision)
     }
 }

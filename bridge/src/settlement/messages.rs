@@ -6,7 +6,7 @@
 //!
 //! | topic        | key         | value                                                  |
 //! |--------------|-------------|--------------------------------------------------------|
-//! | receipts     | terminal    | the receipt, in the wire format                        |
+//! | receipts     | terminal    | the receipt, in the wire format, sealed as its record was |
 //! | transactions | terminal    | JSON: `id terminal sequence kind account amount_minor currency reference reverses terminal_time_s settled_ms day receipt_number bank_reference record` |
 //! | rejected     | as it came  | JSON: `terminal sequence reason code detail record record_bytes record_base64` |
 //! | changelog    | `<terminal>/<sequence>` | [`super::changelog`]                       |
@@ -250,6 +250,7 @@ fn rejection(verdict: &Verdict) -> Option<(u16, String)> {
             Reason::TOO_OLD.code(),
             "its number is below the window: settled long ago, or the terminal's counter was set back".into(),
         )),
+        Verdict::Seal(detail) => Some((Reason::SEAL.code(), detail.clone())),
         Verdict::Foreign(detail) => Some((0, detail.clone())),
     }
 }

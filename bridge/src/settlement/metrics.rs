@@ -20,6 +20,8 @@ pub struct SettlementMetrics {
     pub conflicts: AtomicU64,
     /// Records whose number was below the window.
     pub too_old: AtomicU64,
+    /// Records whose seal was refused, or that had none.
+    pub seals_refused: AtomicU64,
     /// Messages that are no records of this version.
     pub foreign: AtomicU64,
     /// Transactions committed.
@@ -59,6 +61,7 @@ impl SettlementMetrics {
             &self.repeated,
             &self.conflicts,
             &self.too_old,
+            &self.seals_refused,
             &self.foreign,
         ]
         .iter()

@@ -9,8 +9,8 @@
 //!
 //! # How it reads
 //!
-//! [`core`] decides: one record in, what is to be written out, no Kafka. [`verify`]
-//! is where a seal will be opened, [`rules`] what a bank adds, `judge` asks them,
+//! [`core`] decides: one record in, what is to be written out, no Kafka. [`sealing`]
+//! opens what is sealed, [`verify`] says whether it is a record, [`rules`] are what a bank adds, `judge` asks them,
 //! [`memory`] is what is remembered, [`changelog`] how that survives, [`receipt`] and
 //! [`messages`] are what is written. [`machine`] says in which order: polls, takeovers,
 //! transactions, and what follows an error. The rest is the shell, which does that
@@ -44,6 +44,7 @@ pub mod metrics;
 pub mod rebuild;
 pub mod receipt;
 pub mod rules;
+pub mod sealing;
 mod session;
 pub mod topics;
 mod transaction;
@@ -62,6 +63,7 @@ pub use self::core::{Core, Decision, Input, Policy, Settings, Verdict};
 pub use error::SettlementError;
 pub use handle::SettlementHandle;
 pub use metrics::SettlementMetrics;
+pub use sealing::{Generations, Sealing};
 
 /// A place at which a test may end settlement as a power cut would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +116,8 @@ pub struct SettlementSetup {
     pub settings: risiti_config::Settlement,
     /// By what records are judged.
     pub policy: Policy,
+    /// How records are opened and receipts closed.
+    pub sealing: Sealing,
     /// What it counts.
     pub metrics: Arc<SettlementMetrics>,
     /// For tests.

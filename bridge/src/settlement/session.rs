@@ -45,6 +45,7 @@ impl From<Overdue> for End {
 /// The thread's whole life.
 pub(super) fn run(setup: &SettlementSetup, control: &Control) {
     let mut settings = MachineSettings::new(&setup.settings, setup.policy.clone());
+    settings.core.sealing = setup.sealing.clone();
     settings.core.forgetful = setup.options.forgetful;
     settings.offsets_outside_transaction = setup.options.offsets_outside_transaction;
     let mut machine = Machine::new(settings);
@@ -418,6 +419,7 @@ impl Shell<'_> {
                 Verdict::Again => &metrics.repeated,
                 Verdict::Conflict => &metrics.conflicts,
                 Verdict::TooOld => &metrics.too_old,
+                Verdict::Seal(_) => &metrics.seals_refused,
                 Verdict::Foreign(_) => &metrics.foreign,
             };
             SettlementMetrics::add(counter, 1);

@@ -39,16 +39,10 @@ pub fn terminal(key: Option<&[u8]>) -> Result<&str, String> {
     Ok(id)
 }
 
-/// Judges the bytes that came under a terminal's key.
-///
-/// **Sealing belongs here, and nowhere else**: open a sealed body with the key of
-/// `terminal`, with version, marks (resend cleared), sequence and terminal as
-/// authenticated data, and go on with what was inside; answer a seal that does not
-/// verify with a [`Verified::Foreign`] (whoever forged it must not be able to use
-/// up the terminal's number).
+/// Judges the bytes that came under a terminal's key, once its seal is opened
+/// ([`super::sealing`]). One that is still sealed is foreign: it takes a root.
 #[must_use]
-pub fn verify<'a>(terminal: &str, bytes: &'a [u8]) -> Verified<'a> {
-    let _ = terminal;
+pub fn verify(bytes: &[u8]) -> Verified<'_> {
     let header = match peek(bytes) {
         Ok(header) => header,
         Err(error) => {
@@ -97,18 +91,18 @@ mod tests {
         for bytes in [
             &b"\x84\x02\x04\x09\x80"[..],
             b"\x84\x01\x14\x09\x80",
-            b"\x84\x01\x06\x09\x41\x00",
+            b"\x84\x01\x06\x09\x83\x40\xa0\x41\x00",
             b"\x84\x01\x0c\x09\x80",
             b"rubbish",
             b"",
         ] {
             assert!(
-                matches!(verify("t", bytes), Verified::Foreign { .. }),
+                matches!(verify(bytes), Verified::Foreign { .. }),
                 "{bytes:?}"
             );
         }
         // A payment without anything in it will never be one.
-        let damaged = verify("t", b"\x84\x01\x04\x09\x80");
+        let damaged = verify(b"\x84\x01\x04\x09\x80");
         assert!(matches!(damaged, Verified::Damaged { sequence: 9, .. }));
     }
 }

@@ -20,7 +20,7 @@ pub use cluster::{Bootstrap, Cluster, Compression, Mechanism, Mode, Protocol, Se
 pub use mqtt::{Mqtt, MqttLimits};
 pub use receipts::Receipts;
 pub use route::{Format, Key, Route};
-pub use settlement::Settlement;
+pub use settlement::{Sealing, Settlement};
 pub use store::Store;
 pub use trace::Trace;
 

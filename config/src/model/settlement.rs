@@ -4,9 +4,20 @@
 //! `risiti settle` looks at it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::DEFAULT_CLUSTER;
+
+/// Which records are taken where there is a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sealing {
+    /// Sealed ones only.
+    #[default]
+    Required,
+    /// Open ones too, until every terminal has its keys. Whoever can write to the
+    /// records topic, a gateway too, can then make up a payment.
+    Accepted,
+}
 
 /// `[settlement]`: what `risiti settle` works on, and its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +58,31 @@ pub struct Settlement {
     pub utc_offset_minutes: i32,
     /// File of the accounts there are, one a line; none = any account.
     pub accounts_file: Option<PathBuf>,
+    /// File of the site's root, of which all keys are derived: records are opened and
+    /// receipts sealed with them. None: nothing is sealed.
+    pub root_file: Option<PathBuf>,
+    /// Which records are taken; only where there is a root.
+    pub sealing: Option<Sealing>,
     /// Seconds after which a receipt need not be delivered any more; 0 = never.
     pub receipt_expiry_s: u32,
     /// Address of `/healthz` and `/metrics` over HTTP; none = no listener.
     pub listen: Option<SocketAddr>,
+}
+
+impl Settlement {
+    /// The file beside the root that says which generations of keys are accepted.
+    #[must_use]
+    pub fn generations_file(root_file: &Path) -> PathBuf {
+        let mut name = root_file.as_os_str().to_owned();
+        name.push(".generations");
+        name.into()
+    }
+
+    /// Whether what is not sealed is refused.
+    #[must_use]
+    pub fn seals_are_required(&self) -> bool {
+        self.root_file.is_some() && self.sealing.unwrap_or_default() == Sealing::Required
+    }
 }
 
 impl Default for Settlement {
@@ -79,6 +111,8 @@ impl Default for Settlement {
             day_max_minor: 0,
             utc_offset_minutes: 0,
             accounts_file: None,
+            root_file: None,
+            sealing: None,
             receipt_expiry_s: 0,
             listen: None,
         }

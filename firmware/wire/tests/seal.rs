@@ -118,6 +118,22 @@ fn keys_are_derived_as_the_format_says() {
 }
 
 #[test]
+fn a_root_is_read_from_its_digits() {
+    let digits = "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F";
+    let read = Root::from_hex(digits).unwrap();
+    assert_eq!(read.expose(), root().expose());
+    for wrong in [
+        "",
+        &digits[2..],
+        &format!("{digits}00"),
+        &digits.replace('A', "g"),
+        &digits.replace("1A", "é"),
+    ] {
+        assert!(Root::from_hex(wrong).is_none(), "{wrong}");
+    }
+}
+
+#[test]
 fn sealing_gives_the_golden_bytes_and_opening_what_was_sealed() {
     for row in Golden::all() {
         let key = row.key();

@@ -7,6 +7,7 @@ mod record;
 pub mod run;
 pub mod settle;
 mod settle_page;
+mod site;
 mod status;
 mod trace;
 
@@ -42,6 +43,9 @@ enum Command {
     /// Looks after records that Kafka refused.
     #[command(subcommand)]
     Dead(dead::Command),
+    /// Makes what all keys of a site are derived of.
+    #[command(subcommand)]
+    Site(site::Command),
     /// Makes a payment record in the wire format, for trying things out.
     Record(record::Payment),
     /// Runs gateway, Kafka and simulated terminals, cuts the power, and counts.
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Status(admin) => status::status(&admin.admin),
         Command::Trace(payment) => trace::trace(&payment),
         Command::Dead(command) => dead::run(command),
+        Command::Site(command) => site::run(&command),
         Command::Record(payment) => record::write(&payment),
         Command::Demo(settings) => return crate::demo::run(settings),
     };

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use risiti_bridge::settlement::{
-    Options, Settlement, SettlementHandle, SettlementMetrics, SettlementSetup, State,
+    Options, Sealing, Settlement, SettlementHandle, SettlementMetrics, SettlementSetup, State,
     configured_policy,
 };
 use risiti_config::{Config, Mode};
@@ -19,7 +19,7 @@ use risiti_wire::Account;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, run, say, settle_page};
+use super::{Failure, run, say, settle_page, site};
 use crate::limits;
 
 /// How often a line of the log says what was settled.
@@ -75,9 +75,24 @@ fn setup(config: &Config, options: Options) -> Result<SettlementSetup, Failure> 
         bootstrap,
         settings: settings.clone(),
         policy: configured_policy(settings, accounts),
+        sealing: sealing(settings)?,
         metrics: Arc::new(SettlementMetrics::default()),
         options,
     })
+}
+
+/// What opens seals, if there is a root.
+fn sealing(settings: &risiti_config::Settlement) -> Result<Sealing, Failure> {
+    let Some(file) = &settings.root_file else {
+        return Ok(Sealing::default());
+    };
+    let generations = site::read_generations(file)?;
+    let root = site::read_root(file)?;
+    Ok(Sealing::new(
+        root,
+        settings.seals_are_required(),
+        generations,
+    ))
 }
 
 /// The embedded cluster lives in the gateway's process, which leaves its address
@@ -124,12 +139,17 @@ async fn serve(config: &Config, setup: SettlementSetup) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let settings = &config.settlement;
     let metrics = Arc::clone(&setup.metrics);
+    let mut generations = settings
+        .root_file
+        .as_deref()
+        .map(|file| site::GenerationsFile::new(file, setup.sealing.clone()));
     tracing::info!(
         instance = settings.instance,
         group = settings.group,
         from = settings.records_topic,
         kafka = setup.bootstrap,
         rules = setup.policy.rules.len(),
+        sealing = ?setup.sealing,
         "settlement starts"
     );
     let listener = match settings.listen {
@@ -140,12 +160,18 @@ async fn serve(config: &Config, setup: SettlementSetup) -> Result<(), Failure> {
     let mut told = Told::default();
     let mut look = tokio::time::interval(LOOK);
     let mut summary = tokio::time::interval(SUMMARY);
+    let mut reread = tokio::time::interval(limits::GENERATIONS_REREAD);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = look.tick() => told.look(config, &handle, listener),
             _ = summary.tick() => told.summary(&metrics),
+            _ = reread.tick() => {
+                if let Some(generations) = &mut generations {
+                    generations.look();
+                }
+            }
         }
         if handle.is_finished() {
             return Err("settlement ended by itself".into());
@@ -207,6 +233,7 @@ impl Told {
             repeated = metrics.repeated.load(Relaxed),
             conflicts = metrics.conflicts.load(Relaxed),
             too_old = metrics.too_old.load(Relaxed),
+            seals_refused = metrics.seals_refused.load(Relaxed),
             foreign = metrics.foreign.load(Relaxed),
             transactions = metrics.transactions.load(Relaxed),
             aborts = metrics.aborts.load(Relaxed),

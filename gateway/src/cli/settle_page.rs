@@ -69,7 +69,7 @@ struct Page(Arc<SettlementMetrics>);
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let m = &self.0;
-        let counters: [(&str, &str, &AtomicU64); 11] = [
+        let counters: [(&str, &str, &AtomicU64); 12] = [
             ("accepted", "Records settled as accepted", &m.accepted),
             ("refused", "Records settled as refused", &m.refused),
             ("repeated", "Resends answered again", &m.repeated),
@@ -79,6 +79,11 @@ impl Collector for Page {
                 &m.conflicts,
             ),
             ("too_old", "Records below the window", &m.too_old),
+            (
+                "seals_refused",
+                "Records whose seal was refused, or that had none",
+                &m.seals_refused,
+            ),
             ("foreign", "Messages that are no records", &m.foreign),
             ("transactions", "Transactions committed", &m.transactions),
             ("aborts", "Transactions aborted and sent again", &m.aborts),

@@ -214,7 +214,7 @@ impl Story {
                 );
             }
             Verdict::Conflict => assert!(self.first.contains_key(&place.expect("a number"))),
-            Verdict::TooOld | Verdict::Foreign(_) => assert!(receipt.is_none()),
+            Verdict::TooOld | Verdict::Seal(_) | Verdict::Foreign(_) => assert!(receipt.is_none()),
         }
     }
 

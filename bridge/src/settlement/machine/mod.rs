@@ -422,7 +422,7 @@ impl Machine {
         }
         if matches!(
             decision.verdict,
-            Verdict::Conflict | Verdict::TooOld | Verdict::Foreign(_)
+            Verdict::Conflict | Verdict::TooOld | Verdict::Seal(_) | Verdict::Foreign(_)
         ) {
             self.tell_not_settled(&input, &decision);
         }

@@ -41,7 +41,7 @@ impl MachineSettings {
             core: Settings {
                 window: settings.window as usize,
                 utc_offset_minutes: settings.utc_offset_minutes,
-                forgetful: false,
+                ..Settings::default()
             },
             policy,
             envelope: Envelope {

@@ -35,6 +35,22 @@ impl Root {
         Self(Zeroizing::new(bytes))
     }
 
+    /// From 64 hexadecimal digits, as its file has them.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; ROOT_BYTES]);
+        if digits.len() != 2 * ROOT_BYTES {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+            for digit in pair {
+                let value = char::from(*digit).to_digit(16)?;
+                *byte = *byte << 4 | value as u8;
+            }
+        }
+        Some(Self(bytes))
+    }
+
     /// Its bytes, for the file that keeps them.
     #[must_use]
     pub fn expose(&self) -> &[u8; ROOT_BYTES] {
