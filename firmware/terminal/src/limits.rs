@@ -30,7 +30,7 @@ pub const PRINTER_WRITE_MS: u64 = 5_000;
 
 /// Bytes of the settings with all that guards them: a board keeps them at the
 /// head of a flash page, and reads them into static memory once.
-pub const SETTINGS_BYTES_MAX: usize = 512;
+pub const SETTINGS_BYTES_MAX: usize = 576;
 
 /// Bytes of the gateway's host name. DNS allows 253; providers' names are shorter,
 /// and it is handed to the modem in one command line.

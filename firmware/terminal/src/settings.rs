@@ -30,14 +30,17 @@
 //! | 14 | uint | a record goes out again after, s | 14,400 |
 //! | 15 | uint | least battery voltage for the modem, mV | 3,500 |
 //! | 16 | uint | local time: minutes east of UTC, plus 720 | 720 |
+//! | 17 | uint | generation of the keys, 1 to 255 | not sealed |
+//! | 18, 19 | bytes | keys that seal records and open receipts, 16 bytes each | with 17 |
 //!
-//! Keys above 16 are passed over if their value is a uint, a text or bytes: a
+//! Keys above 19 are passed over if their value is a uint, a text or bytes: a
 //! later firmware's settings serve an earlier one.
 
 use minicbor::decode::Decoder;
 use minicbor::encode::write::Cursor;
 use minicbor::encode::{Encoder, Write};
-use risiti_wire::{Currency, validate_terminal_id};
+use risiti_wire::seal::{Direction, KEY_BYTES, Key};
+use risiti_wire::{Currency, WireError, validate_terminal_id};
 
 use crate::check::Check;
 use crate::limits::{
@@ -51,6 +54,8 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 7;
 const CRC_BYTES: usize = 4;
 const KEYS: u64 = 16;
+/// And with those of sealing.
+const KEYS_SEALED: u64 = 19;
 
 /// Local time is up to so many minutes west of UTC: what key 16 counts from.
 const WEST_MINUTES_MAX: i16 = 720;
@@ -106,6 +111,37 @@ impl<'a> Topic<'a> {
     }
 }
 
+/// What a terminal seals its records and opens its receipts with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SealKeys<'a> {
+    /// Which keys of this terminal they are, from 1.
+    pub generation: u8,
+    /// For records.
+    pub record: &'a [u8; KEY_BYTES],
+    /// For receipts.
+    pub receipt: &'a [u8; KEY_BYTES],
+}
+
+impl SealKeys<'_> {
+    /// The key for one direction.
+    ///
+    /// # Errors
+    /// The generation is 0, which settings that were decoded never have.
+    pub fn key(&self, direction: Direction) -> Result<Key, WireError> {
+        let bytes = match direction {
+            Direction::Up => self.record,
+            Direction::Down => self.receipt,
+        };
+        Key::new(direction, self.generation, *bytes)
+    }
+}
+
+impl core::fmt::Debug for SealKeys<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "generation {}", self.generation)
+    }
+}
+
 /// What a terminal was provisioned with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings<'a> {
@@ -145,6 +181,8 @@ pub struct Settings<'a> {
     pub battery_mv_min: u16,
     /// Local time on display and paper: minutes east of UTC, -720 to 840.
     pub utc_offset_minutes: i16,
+    /// None: records go as they are, and receipts are taken as they come.
+    pub seal: Option<SealKeys<'a>>,
 }
 
 /// A setting, by its name in [`Settings`].
@@ -163,6 +201,7 @@ pub enum Setting {
     Topic,
     Pace,
     UtcOffset,
+    Seal,
 }
 
 /// Why bytes are no settings.
@@ -206,6 +245,7 @@ impl Default for Settings<'_> {
             resend_after_s: 4 * 3_600,
             battery_mv_min: 3_500,
             utc_offset_minutes: 0,
+            seal: None,
         }
     }
 }
@@ -328,6 +368,7 @@ impl<'a> Settings<'a> {
                 (-WEST_MINUTES_MAX..=EAST_MINUTES_MAX).contains(&self.utc_offset_minutes),
                 S::UtcOffset,
             ),
+            (self.seal.is_none_or(|seal| seal.generation > 0), S::Seal),
         ] {
             if !holds {
                 return Err(SettingsError::Invalid(setting));
@@ -339,6 +380,7 @@ impl<'a> Settings<'a> {
     fn read(map: &'a [u8]) -> Result<Self, SettingsError> {
         let mut decoder = Decoder::new(map);
         let mut settings = Self::default();
+        let mut seal = ReadSeal::default();
         let entries = decoder.map().ok().flatten().ok_or(SettingsError::Damaged)?;
         let mut last = 0;
         for _ in 0..entries {
@@ -347,8 +389,14 @@ impl<'a> Settings<'a> {
                 return Err(SettingsError::Damaged);
             }
             last = key;
-            settings.read_entry(key, &mut decoder)?;
+            match key {
+                17 => seal.generation = Some(byte(&mut decoder)?),
+                18 => seal.record = Some(secret(&mut decoder)?),
+                19 => seal.receipt = Some(secret(&mut decoder)?),
+                _ => settings.read_entry(key, &mut decoder)?,
+            }
         }
+        settings.seal = seal.whole()?;
         if decoder.position() == map.len() {
             Ok(settings)
         } else {
@@ -393,7 +441,7 @@ impl<'a> Settings<'a> {
         &self,
         to: &mut Encoder<W>,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        to.map(KEYS)?;
+        to.map(self.seal.map_or(KEYS, |_| KEYS_SEALED))?;
         to.u8(1)?.str(self.id)?;
         to.u8(2)?.str(self.host)?;
         to.u8(3)?.u16(self.port)?;
@@ -418,8 +466,47 @@ impl<'a> Settings<'a> {
         to.u8(15)?.u16(self.battery_mv_min)?;
         let from_west = self.utc_offset_minutes + WEST_MINUTES_MAX;
         to.u8(16)?.u16(from_west.unsigned_abs())?;
+        if let Some(seal) = &self.seal {
+            to.u8(17)?.u8(seal.generation)?;
+            to.u8(18)?.bytes(seal.record)?;
+            to.u8(19)?.bytes(seal.receipt)?;
+        }
         Ok(())
     }
+}
+
+/// What was read of the keys: all of it, or nothing.
+#[derive(Default)]
+struct ReadSeal<'a> {
+    generation: Option<u8>,
+    record: Option<&'a [u8; KEY_BYTES]>,
+    receipt: Option<&'a [u8; KEY_BYTES]>,
+}
+
+impl<'a> ReadSeal<'a> {
+    fn whole(self) -> Result<Option<SealKeys<'a>>, SettingsError> {
+        match (self.generation, self.record, self.receipt) {
+            (None, None, None) => Ok(None),
+            (Some(generation), Some(record), Some(receipt)) => Ok(Some(SealKeys {
+                generation,
+                record,
+                receipt,
+            })),
+            // A terminal that is to seal must not go without.
+            _ => Err(SettingsError::Invalid(Setting::Seal)),
+        }
+    }
+}
+
+fn byte(from: &mut Decoder<'_>) -> Result<u8, SettingsError> {
+    from.u8().map_err(|_| SettingsError::Invalid(Setting::Seal))
+}
+
+fn secret<'a>(from: &mut Decoder<'a>) -> Result<&'a [u8; KEY_BYTES], SettingsError> {
+    let bytes = from.bytes().ok();
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(SettingsError::Invalid(Setting::Seal))
 }
 
 /// The head of a text of at most 255 bytes (RFC 8949 section 3).
@@ -467,6 +554,10 @@ fn checksum(head: &[u8], map: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use std::vec::Vec;
+    use std::{format, vec};
+
     use super::*;
 
     fn largest() -> Settings<'static> {
@@ -494,6 +585,11 @@ mod tests {
             resend_after_s: u32::MAX,
             battery_mv_min: u16::MAX,
             utc_offset_minutes: 840,
+            seal: Some(SealKeys {
+                generation: 255,
+                record: &[0xa1; KEY_BYTES],
+                receipt: &[0xb2; KEY_BYTES],
+            }),
         }
     }
 
@@ -572,6 +668,16 @@ mod tests {
             (with(|s| s.resend_after_s = 0), S::Pace),
             (with(|s| s.utc_offset_minutes = 841), S::UtcOffset),
             (with(|s| s.utc_offset_minutes = -721), S::UtcOffset),
+            (
+                with(|s| {
+                    s.seal = Some(SealKeys {
+                        generation: 0,
+                        record: &[0; KEY_BYTES],
+                        receipt: &[0; KEY_BYTES],
+                    });
+                }),
+                S::Seal,
+            ),
             (with(|s| s.records = s.receipts), S::Topic),
             (
                 Settings {
@@ -603,6 +709,46 @@ mod tests {
         );
         let twice = sealed(b"\xa3\x01\x61a\x02\x61h\x02\x61h");
         assert_eq!(Settings::decode(&twice), Err(SettingsError::Damaged));
+    }
+
+    #[test]
+    fn keys_of_sealing_are_all_there_or_none_and_are_not_shown() {
+        let block = |map: &[u8]| {
+            let mut bytes = [&MAGIC[..], &[VERSION, 0, map.len() as u8]].concat();
+            let sum = checksum(&bytes, map);
+            bytes.extend_from_slice(map);
+            bytes.extend_from_slice(&sum.to_be_bytes());
+            bytes
+        };
+        let who = b"\x01\x61a\x02\x61h";
+        let key = [&[0x50][..], &[0x5a; 16]].concat();
+        let parts = [
+            vec![0x11, 2],
+            [&[0x12][..], &key].concat(),
+            [&[0x13][..], &key].concat(),
+        ];
+        for present in 0..8_u8 {
+            let some: Vec<&Vec<u8>> = (0..3)
+                .filter(|part| present & 1 << part != 0)
+                .map(|part| &parts[part])
+                .collect();
+            let mut map = vec![0xa2 + some.len() as u8];
+            map.extend_from_slice(who);
+            some.iter().for_each(|part| map.extend_from_slice(part));
+            let bytes = block(&map);
+            let seal = Settings::decode(&bytes).map(|settings| settings.seal.is_some());
+            match present {
+                0 => assert_eq!(seal, Ok(false)),
+                7 => assert_eq!(seal, Ok(true)),
+                _ => assert_eq!(seal, Err(SettingsError::Invalid(Setting::Seal))),
+            }
+        }
+        // A key that is too short.
+        let short = [&b"\xa5\x01\x61a\x02\x61h\x11\x02\x12\x41x"[..], &parts[2]].concat();
+        let refused = Err(SettingsError::Invalid(Setting::Seal));
+        assert_eq!(Settings::decode(&block(&short)), refused);
+        let shown = format!("{:?}", largest().seal.unwrap());
+        assert_eq!(shown, "generation 255");
     }
 
     #[test]

@@ -307,6 +307,7 @@ fn the_idle_screen_tells_time_signal_battery_and_radio() {
         (Radio::Failed(RadioTrouble::NoGateway), "\n\nNO GATEWAY"),
         (Radio::Failed(RadioTrouble::Refused), "\n\nGATEWAY REFUSES"),
         (Radio::Failed(RadioTrouble::Battery), "\n\nCHARGE FOR RADIO"),
+        (Radio::Failed(RadioTrouble::Forged), "\n\nFALSE RECEIPT"),
     ] {
         desk.fact(Fact::Radio(radio));
         desk.shows(&format!("20:33       100%\nACCOUNT?{row}"));

@@ -190,4 +190,6 @@ pub enum RadioTrouble {
     Refused,
     /// The battery is too low for the radio.
     Battery,
+    /// A receipt came that settlement has not sealed.
+    Forged,
 }

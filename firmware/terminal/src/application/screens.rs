@@ -191,6 +191,7 @@ fn radio_text(radio: Radio) -> &'static str {
             RadioTrouble::NoGateway => "NO GATEWAY",
             RadioTrouble::Refused => "GATEWAY REFUSES",
             RadioTrouble::Battery => "CHARGE FOR RADIO",
+            RadioTrouble::Forged => "FALSE RECEIPT",
         },
     }
 }

@@ -2,7 +2,8 @@
 //! receipts between it and the store.
 //!
 //! Promises: all that is due leaves as one segment; a receipt is in flash before
-//! its PUBACK is written; a modem that was opened is closed. Never: a decision that
+//! its PUBACK is written; a modem that was opened is closed. With keys, no record
+//! leaves open, and no receipt that they don't open is stored. Never: a decision that
 //! is not the core's ([`super::visit`]) or the client's.
 
 use embassy_futures::select::{Either3, select3};
@@ -10,11 +11,12 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::mutex::Mutex;
 use embassy_sync::signal::Signal;
 use embedded_storage_async::nor_flash::NorFlash;
-use risiti_wire::limits::RECORD_BYTES_MAX;
+use risiti_wire::limits::{RECEIPT_BYTES_MAX, RECORD_BYTES_MAX, SEALED_RECORD_BYTES_MAX};
 use risiti_wire::{LOST, Receipt, mark_resend};
 
 use super::link::Link;
 use super::report::{birth, report};
+use super::sealed::{self, Came};
 use super::visit::{End, Orders, Outcome, Visit};
 use crate::hardware::Clock;
 use crate::limits::{KEEP_ALIVE_S, RECEIVE_BYTES_MAX, SESSION_EXPIRY_S};
@@ -26,14 +28,18 @@ use crate::mqtt::{Client, Event, Fault, Reason, Refusal, Transmit};
 use crate::settings::Settings;
 use crate::store::{Store, Taken};
 
-/// The buffers of an errand: about a kilobyte, to be kept in static memory.
+/// The buffers of an errand: 1.3 KiB, to be kept in static memory.
 #[derive(Debug)]
 pub struct Scratch {
     transmit: Transmit,
     receive: [u8; RECEIVE_BYTES_MAX],
     received: usize,
     record: [u8; RECORD_BYTES_MAX],
+    /// A record that is sealed, or a receipt that is opened.
+    other_side: [u8; RECEIPT_BYTES_MAX],
 }
+
+const _: () = assert!(SEALED_RECORD_BYTES_MAX <= RECEIPT_BYTES_MAX);
 
 impl Scratch {
     /// Empty ones.
@@ -44,6 +50,7 @@ impl Scratch {
             receive: [0; RECEIVE_BYTES_MAX],
             received: 0,
             record: [0; RECORD_BYTES_MAX],
+            other_side: [0; RECEIPT_BYTES_MAX],
         }
     }
 }
@@ -231,7 +238,10 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
         loop {
             let now_ms = self.clock.now_ms();
             let Scratch {
-                transmit, record, ..
+                transmit,
+                record,
+                other_side,
+                ..
             } = &mut *self.scratch;
             if may && visit.subscribe_due {
                 visit.subscribe_due = visit.client.subscribe(now_ms, settings, transmit).is_err();
@@ -263,6 +273,10 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
                 visit.cursor = sequence;
                 continue;
             }
+            let Some(payload) = sealed::record(settings, bytes, other_side) else {
+                visit.cursor = sequence;
+                continue;
+            };
             let attempted = if waiting.sent {
                 &mut link.resend_attempted
             } else {
@@ -276,7 +290,7 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
                     sequence,
                     dup: sequence <= *attempted,
                     more: levels.unsent > in_flight + 1,
-                    payload: bytes,
+                    payload,
                 },
                 transmit,
             );
@@ -369,7 +383,10 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
     ) -> Result<(), End> {
         let (now_ms, link) = (self.clock.now_ms(), &mut *self.link);
         let Scratch {
-            receive, transmit, ..
+            receive,
+            transmit,
+            other_side,
+            ..
         } = &mut *self.scratch;
         let packet = receive.get(at..at + length).unwrap_or(&[]);
         let event = visit.client.handle(now_ms, self.settings, packet);
@@ -425,9 +442,16 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
                 if visit.is_full() {
                     return Ok(());
                 }
-                let receipt = Receipt::decode(payload).ok().filter(|_| is_receipt);
+                let came = match is_receipt {
+                    true => sealed::receipt(self.settings, payload, other_side),
+                    false => Came::Stranger,
+                };
                 let mut reason = Reason::SUCCESS;
-                if let Some(receipt) = receipt {
+                let receipt = match came {
+                    Came::Open(payload) => Receipt::decode(payload).ok().zip(Some(payload)),
+                    _ => None,
+                };
+                if let Some((receipt, payload)) = receipt {
                     // The format's bound on sequence numbers is 32 bits.
                     let sequence = u32::try_from(receipt.sequence).unwrap_or(u32::MAX);
                     let taken = self
@@ -449,9 +473,14 @@ impl<M: Modem, F: NorFlash, C: Clock> Errand<'_, M, F, C> {
                     };
                     *count = count.saturating_add(1);
                     visit.took(now_ms, sequence, &taken);
+                } else if let Came::Forged = came {
+                    // It gets its PUBACK, as one that is known: kept by the gateway it
+                    // would come with every connection. What it pretends to answer has
+                    // no receipt yet, goes out again, and is answered again.
+                    outcome.forged = outcome.forged.saturating_add(1);
                 } else {
                     outcome.strangers = outcome.strangers.saturating_add(1);
-                    if is_receipt {
+                    if let Came::Open(_) | Came::Unreadable = came {
                         // A later firmware may read it: the gateway keeps it.
                         reason = Reason::PAYLOAD_FORMAT_INVALID;
                     }

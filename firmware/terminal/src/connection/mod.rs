@@ -40,6 +40,14 @@
 //! session: so SUBSCRIBE leaves, too, after some errands in a row that brought no
 //! receipt though one is waited for.
 //!
+//! # Seals
+//!
+//! With keys in the settings ([`seal`](risiti_wire::seal)), records stand open in flash
+//! and are sealed as they leave: each time to the same bytes, but for the resend mark.
+//! So new keys serve what was saved before them. Receipts are opened as they come. One
+//! that does not open is counted, shown, acknowledged and dropped: its record still has
+//! no receipt, goes out again, and settlement answers it again.
+//!
 //! | module | holds |
 //! | --- | --- |
 //! | [`errand`] | the shell: modem, store and clock |
@@ -51,6 +59,7 @@ pub mod errand;
 pub mod link;
 mod report;
 pub mod schedule;
+mod sealed;
 pub mod visit;
 
 pub use errand::{Errand, Scratch};

@@ -65,6 +65,8 @@ pub struct Outcome {
     pub repeated: u16,
     /// Messages that answer nothing of this terminal's, or can't be read.
     pub strangers: u16,
+    /// Receipts that settlement has not sealed for this terminal.
+    pub forged: u16,
     /// A receipt found no room in the flash: print, then fetch.
     pub full: bool,
     /// The report arrived.
@@ -93,6 +95,7 @@ impl Outcome {
             receipts: 0,
             repeated: 0,
             strangers: 0,
+            forged: 0,
             full: false,
             reported: false,
             network_time_s: None,

@@ -138,6 +138,7 @@ impl<M: Modem, F: NorFlash, A: Battery, C: Clock> Radio<'_, M, F, A, C> {
 
 fn trouble(outcome: &Outcome) -> Option<RadioTrouble> {
     let trouble = match outcome.end {
+        _ if outcome.forged > 0 => RadioTrouble::Forged,
         End::Left => return outcome.refused.map(|_| RadioTrouble::Refused),
         End::Modem(ModemError::Sim) => RadioTrouble::Sim,
         End::Modem(ModemError::Unregistered | ModemError::Detached) => RadioTrouble::NoNetwork,

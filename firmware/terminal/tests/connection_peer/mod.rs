@@ -2,7 +2,8 @@
 //!
 //! Promises: the protocol is the gateway's own core, so that what breaks the
 //! standard ends the connection as it would there; the link can be cut at any byte,
-//! either way. Never: a socket, or a decision by chance.
+//! either way; what is not sealed by its terminal, or not as it was before, ends the
+//! test. Never: a socket, or a decision by chance.
 #![allow(dead_code)] // each test uses its part of it
 
 use std::cell::RefCell;
@@ -22,9 +23,10 @@ use risiti_terminal::energy::Radio;
 use risiti_terminal::hardware::Clock;
 use risiti_terminal::limits::RECEIVE_BYTES_MAX;
 use risiti_terminal::modem::{Modem, ModemError, Network};
-use risiti_terminal::settings::Settings;
+use risiti_terminal::settings::{SealKeys, Settings};
 use risiti_terminal::store::Store;
-use risiti_wire::limits::{RECEIPT_BYTES_MAX, RECORD_BYTES_MAX};
+use risiti_wire::limits::{RECEIPT_BYTES_MAX, RECORD_BYTES_MAX, SEALED_RECEIPT_BYTES_MAX};
+use risiti_wire::seal::{self, Direction, Root};
 use risiti_wire::{
     Account, Birth, Currency, Header, LOST, Lines, Payment, Receipt, Record, RecordBody, Standing,
     Status, peek,
@@ -39,7 +41,25 @@ pub fn settings() -> Settings<'static> {
         host: "gw.example",
         apn: "internet",
         currency: 404,
+        seal: Some(seal_keys(1)),
         ..Settings::default()
+    }
+}
+
+pub fn root() -> Root {
+    Root::new([0x71; 32])
+}
+
+/// The terminal's keys of this generation.
+pub fn seal_keys(generation: u8) -> SealKeys<'static> {
+    let key = |direction| {
+        let key = root().key(ID, generation, direction).unwrap();
+        &*Box::leak(Box::new(*key.expose()))
+    };
+    SealKeys {
+        generation,
+        record: key(Direction::Up),
+        receipt: key(Direction::Down),
     }
 }
 
@@ -91,6 +111,8 @@ pub struct Manners {
     pub limits: ConnectionLimits,
     /// Its CONNACKs and other answers take so long.
     pub answers_ms: u64,
+    /// The generation with which settlement seals; none: nothing is sealed.
+    pub seals: Option<u8>,
 }
 
 /// A gateway, settlement included. It survives connections.
@@ -100,6 +122,8 @@ pub struct Gateway {
     pub session: Option<bool>,
     /// Every PUBLISH of a record.
     pub arrived: Vec<Arrived>,
+    /// The bytes of each record when it came first, by generation and number.
+    pub first: BTreeMap<(u8, u64), Vec<u8>>,
     /// The journal: a record's number and how often it was taken in.
     pub journal: BTreeMap<u64, u32>,
     /// Receipts that wait for their PUBACK, by their number.
@@ -131,9 +155,11 @@ impl Default for Gateway {
                 keep_alive_s: None,
                 limits: ConnectionLimits::default(),
                 answers_ms: 0,
+                seals: Some(1),
             },
             session: None,
             arrived: Vec::new(),
+            first: BTreeMap::new(),
             journal: BTreeMap::new(),
             outbox: BTreeMap::new(),
             acknowledged: Vec::new(),
@@ -165,12 +191,44 @@ impl Gateway {
     pub fn settle(&mut self, sequence: u64) {
         let number = self.next_receipt;
         self.next_receipt += 1;
-        let receipt = receipt(sequence, number.into());
+        let receipt = match self.manners.seals {
+            Some(generation) => sealed(generation, &open_receipt(sequence, number.into())),
+            None => open_receipt(sequence, number.into()),
+        };
         self.outbox.insert(number, receipt);
+    }
+
+    /// A record came: sealed as it should be, and as it was the first time.
+    fn look(&mut self, payload: &[u8]) {
+        let given = seal::generation(payload).unwrap();
+        let expected = self.manners.seals;
+        assert_eq!(given, expected, "what left is not sealed as it should be");
+        let Some(generation) = given else { return };
+        let key = root().key(ID, generation, Direction::Up).unwrap();
+        let mut buffer = [0; RECORD_BYTES_MAX];
+        let opened = seal::open(&key, ID, payload, &mut buffer).unwrap();
+        let record = Record::decode(opened).unwrap();
+        let mut bytes = payload.to_vec();
+        bytes[2] &= !1; // the resend mark
+        let place = (generation, record.sequence);
+        let first = self.first.entry(place).or_insert_with(|| bytes.clone());
+        assert_eq!(*first, bytes, "{place:?} was sealed twice");
     }
 }
 
+/// As settlement seals it for this terminal.
+pub fn sealed(generation: u8, receipt: &[u8]) -> Vec<u8> {
+    let key = root().key(ID, generation, Direction::Down).unwrap();
+    let mut buffer = [0; SEALED_RECEIPT_BYTES_MAX];
+    seal::seal(&key, ID, receipt, &mut buffer).unwrap().to_vec()
+}
+
+/// A receipt, sealed with the first keys.
 pub fn receipt(sequence: u64, number: u64) -> Vec<u8> {
+    sealed(1, &open_receipt(sequence, number))
+}
+
+pub fn open_receipt(sequence: u64, number: u64) -> Vec<u8> {
     let receipt = Receipt {
         sequence,
         number,
@@ -260,6 +318,7 @@ impl Peer {
                     let Header {
                         sequence, resend, ..
                     } = peek(&message.payload).unwrap();
+                    gateway.look(&message.payload);
                     gateway.arrived.push(Arrived {
                         sequence,
                         packet_id,

@@ -1,12 +1,14 @@
 //! `terminal settings`: what is provisioned, into a file.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use risiti_terminal::limits::SETTINGS_BYTES_MAX;
-use risiti_terminal::settings::{Settings, SettingsError};
+use risiti_terminal::settings::{SealKeys, Settings, SettingsError};
+use risiti_wire::seal::{Direction, FIRST_GENERATION, Key, Root};
 
 /// Who a terminal is, and where its gateway.
 #[derive(Debug, Args)]
@@ -20,6 +22,12 @@ pub struct Settled {
     /// File with the token that the gateway gave for this terminal
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// File of the site's root: the terminal gets its keys of it, and seals
+    #[arg(long, value_name = "FILE")]
+    root_file: Option<PathBuf>,
+    /// Which keys: the next ones, if its flash was erased or replaced
+    #[arg(long, default_value_t = FIRST_GENERATION, requires = "root_file")]
+    generation: u8,
     /// Access point of the mobile network
     #[arg(long, default_value = "internet")]
     apn: String,
@@ -70,7 +78,16 @@ impl Settled {
             .rsplit_once(':')
             .and_then(|(host, port)| Some((host, port.parse().ok()?)))
             .ok_or_else(|| refused(&format!("{} is no HOST:PORT", self.gateway)))?;
+        let keys = match &self.root_file {
+            Some(path) => Some(self.keys(&read_root(path)?)?),
+            None => None,
+        };
         let mut settings = Settings {
+            seal: keys.as_ref().map(|[record, receipt]| SealKeys {
+                generation: self.generation,
+                record: record.expose(),
+                receipt: receipt.expose(),
+            }),
             id: &self.id,
             host,
             port,
@@ -93,8 +110,38 @@ impl Settled {
             )),
             error => refused(&format!("{error:?}")),
         })?;
-        fs::write(out, &bytes[..len]).map_err(|e| named(out, e))
+        write_secret(out, &bytes[..len]).map_err(|e| named(out, e))
     }
+
+    fn keys(&self, root: &Root) -> io::Result<[Key; 2]> {
+        let key = |direction| {
+            root.key(&self.id, self.generation, direction)
+                .map_err(|error| refused(&error.to_string()))
+        };
+        Ok([key(Direction::Up)?, key(Direction::Down)?])
+    }
+}
+
+/// A site's root, as `risiti site new-root` writes it.
+fn read_root(path: &Path) -> io::Result<Root> {
+    let digits = fs::read_to_string(path).map_err(|e| named(path, e))?;
+    Root::from_hex(digits.trim_end()).ok_or_else(|| {
+        refused(&format!(
+            "{} holds no root; make one with: risiti site new-root FILE",
+            path.display()
+        ))
+    })
+}
+
+/// A file that nobody else can read: it holds keys.
+fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)
 }
 
 fn refused(why: &str) -> io::Error {
