@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::ByteSize;
+use crate::access::check_access;
 use crate::document::Table;
 use crate::filter::{covers, levels_certain};
 use crate::kind::Refusal;
@@ -27,6 +28,7 @@ pub fn check(report: &Report, document: &Table, config: &Config) {
         config.admin.insecure,
         "the admin port has no authentication",
     );
+    check_access(&root.section("access"), config);
     check_settlement(&root.section("settlement"), config);
     check_sizes(&root, config);
     check_store(

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::model::{Compression, Format, LogFormat, Mechanism, Mode, Protocol, Sealing};
+use crate::model::{Anonymous, Compression, Format, LogFormat, Mechanism, Mode, Protocol, Sealing};
 
 /// A choice among a few, each with one word in the file.
 pub trait Choice: Copy + PartialEq + Sized + 'static {
@@ -42,6 +42,7 @@ macro_rules! choices {
 }
 
 choices! {
+    Anonymous { "all" => All, "rules" => Rules, "none" => None }
     Mode { "exactly_once" => ExactlyOnce, "idempotent" => Idempotent }
     Compression { "none" => None, "gzip" => Gzip, "snappy" => Snappy, "lz4" => Lz4, "zstd" => Zstd }
     Protocol { "plaintext" => Plaintext, "ssl" => Ssl, "sasl_plaintext" => SaslPlaintext, "sasl_ssl" => SaslSsl }

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::filter::covers;
-use crate::model::{Bootstrap, Cluster, Config, Format, Mode};
+use crate::model::{Anonymous, Bootstrap, Cluster, Config, Format, Mode};
 
 impl Config {
     /// What is allowed but doubtful, each as one line; what is insecure begins
@@ -19,6 +19,21 @@ impl Config {
                 "INSECURE: MQTT on {} is plain TCP: anyone on the way can read and change it",
                 self.mqtt.listen
             ));
+        }
+        if !self.mqtt.listen.ip().is_loopback() && self.access.anonymous == Anonymous::All {
+            warnings.push(format!(
+                "INSECURE: whoever reaches {} may connect without an identity and do everything: register the terminals (risiti terminal add) and set access.anonymous = \"none\"",
+                self.mqtt.listen
+            ));
+        }
+        for user in &self.access.users {
+            let has_rule = |rule: &crate::Rule| rule.who == crate::Subject::User(user.name.clone());
+            if !self.access.rules.iter().any(has_rule) {
+                warnings.push(format!(
+                    "user {} may connect and do nothing: no rule of [[access.rules]] is for it",
+                    user.name
+                ));
+            }
         }
         if !self.admin.listen.ip().is_loopback() {
             warnings.push(format!(
@@ -86,6 +101,19 @@ impl Config {
             out,
             "mqtt      {} (plain TCP), {} connections, packets up to {}",
             self.mqtt.listen, limits.connections_max, limits.packet_bytes_max
+        )?;
+        let access = &self.access;
+        writeln!(
+            out,
+            "access    terminals of {}, {} users, {} rules; without an identity: {}",
+            self.registry_path().display(),
+            access.users.len(),
+            access.rules.len(),
+            match access.anonymous {
+                Anonymous::All => "everything",
+                Anonymous::Rules => "what rules say",
+                Anonymous::None => "nothing",
+            }
         )?;
         writeln!(
             out,

@@ -6,6 +6,7 @@
 //! ever shown. Never: a socket, a thread, or the process's own environment
 //! (it is passed in).
 
+mod access;
 mod byte_size;
 mod check;
 mod choice;
@@ -29,9 +30,9 @@ mod section;
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use model::{
-    Admin, Bootstrap, Cluster, Compression, Config, DEFAULT_CLUSTER, Format, Gateway, Key, Log,
-    LogFormat, Mechanism, Mode, Mqtt, MqttLimits, Protocol, Receipts, Route, Sealing, Security,
-    Settlement, Store, Terminals, Trace,
+    Access, Admin, Anonymous, Bootstrap, Cluster, Compression, Config, DEFAULT_CLUSTER, Format,
+    Gateway, Key, Log, LogFormat, Mechanism, Mode, Mqtt, MqttLimits, Protocol, Receipts, Route,
+    Rule, Sealing, Security, Settlement, Store, Subject, Terminals, TokenDigest, Trace, User,
 };
 pub use reload::ReloadDiff;
 pub use secret::Secret;

@@ -38,5 +38,15 @@ pub const FILTER_LEVELS_MAX: usize = 128;
 /// Bytes of a Kafka topic's name, Kafka's own bound.
 pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
 
+/// Users of `[access]`. They are services and people; terminals have a registry.
+pub const ACCESS_USERS_MAX: usize = 1_000;
+
+/// Rules of `[access]`. A message is held against those of its identity, one by one.
+pub const ACCESS_RULES_MAX: usize = 1_000;
+
+/// Characters of a user's token: 16 of hexadecimal digits are 64 bits, which is
+/// beyond guessing over a network; its digest is a fast one, so less would not do.
+pub const USER_TOKEN_BYTES_MIN: usize = 16;
+
 /// Characters of a value that an error shows.
 pub const SHOWN_CHARS_MAX: usize = 60;

@@ -66,9 +66,10 @@ impl Config {
     /// default. The keys of `[clusters.NAME]` are those of `[kafka]`.
     #[must_use]
     pub fn known_keys() -> Vec<KnownKey> {
-        let route = document::parse("", "[[routes]]").unwrap_or_else(|_| Table::new());
+        let lists = document::parse("", "[[routes]]\n[[access.users]]\n[[access.rules]]")
+            .unwrap_or_else(|_| Table::new());
         let report = Report::new("");
-        read::read(&report, &route);
+        read::read(&report, &lists);
         report.into_parts().2
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::ByteSize;
+use crate::access::read_access;
 use crate::document::Table;
 use crate::kind::{Address, Boolean, FilePath, Refusal, Size, SizeOrOff, Whole, Word};
 use crate::limits;
@@ -31,6 +32,7 @@ pub fn read(report: &Report, document: &Table) -> Config {
     let root = Section::root(report, document);
     let gateway = read_gateway(&root.section("gateway"));
     let mqtt = read_mqtt(&root.section("mqtt"));
+    let access = read_access(&root.section("access"));
     let terminals = read_terminals(&root.section("terminals"));
     let kafka = read_cluster(&root.section("kafka"));
     let clusters = read_clusters(&root);
@@ -45,6 +47,7 @@ pub fn read(report: &Report, document: &Table) -> Config {
     Config {
         gateway,
         mqtt,
+        access,
         terminals,
         store,
         kafka,

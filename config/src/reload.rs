@@ -6,8 +6,8 @@
 use std::fmt::Debug;
 
 use crate::model::{
-    Admin, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Receipts, Route,
-    Settlement, Store, Terminals, Trace,
+    Access, Admin, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Receipts,
+    Route, Settlement, Store, Terminals, Trace,
 };
 
 /// What differs between two configurations: each line is a key and, where it is
@@ -51,6 +51,7 @@ impl Config {
         let Self {
             gateway,
             mqtt,
+            access,
             terminals,
             store,
             kafka,
@@ -78,6 +79,27 @@ impl Config {
             queued_messages_per_session_max, queued_bytes_per_session_max, retained_messages_max, retained_bytes_max,
             ungated_bytes_max,
         });
+        let Access {
+            registry,
+            anonymous,
+            users,
+            rules,
+        } = access;
+        let applied = &mut diff.applied;
+        changed(applied, "access.registry", registry, &new.access.registry);
+        changed(
+            applied,
+            "access.anonymous",
+            anonymous,
+            &new.access.anonymous,
+        );
+        // Their digests are not shown.
+        if *users != new.access.users {
+            applied.push("access.users: changed".into());
+        }
+        if *rules != new.access.rules {
+            applied.push("access.rules: changed".into());
+        }
         compare!(restart, "terminals", Terminals, terminals, new.terminals, { records, receipts, status });
         compare!(restart, "store", Store, store, new.store, {
             budget_bytes, receipts_reserve_bytes, generation_bytes, ballast_bytes, free_bytes_min, keep_forwarded_bytes,

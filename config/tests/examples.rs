@@ -28,14 +28,14 @@ fn every_key_set() -> toml::Table {
     set.join("\n").parse().unwrap()
 }
 
-fn value_at<'t>(table: &'t toml::Table, path: &str) -> Option<&'t toml::Value> {
+fn value_at(table: &toml::Table, path: &str) -> Option<toml::Value> {
     let mut steps = path.split('.');
-    let first = steps.next()?;
-    let start = match first.strip_suffix("[]") {
-        Some(list) => table.get(list)?.get(0)?,
-        None => table.get(first)?,
-    };
-    steps.try_fold(start, |value, step| value.get(step))
+    let start = toml::Value::try_from(table).ok()?;
+    let found = steps.try_fold(&start, |value, step| match step.strip_suffix("[]") {
+        Some(list) => value.get(list)?.get(0),
+        None => value.get(step),
+    });
+    found.cloned()
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn the_commented_file_names_every_key_with_its_default() {
         };
         let default: toml::Table = format!("value = {default}").parse().unwrap();
         assert_eq!(
-            value, &default["value"],
+            value, default["value"],
             "the default of {} that risiti.toml states",
             key.path
         );
@@ -115,6 +115,10 @@ fn the_commented_file_names_no_key_that_does_not_exist() {
     ] {
         assert!(security.remove(key).is_some(), "{key}");
     }
+    // Nor is the user's, which has its digest beside it.
+    let user = &mut stated["access"]["users"][0];
+    assert!(user.as_table_mut().unwrap().remove("token_file").is_some());
+    stated["access"]["anonymous"] = "none".into();
     let source = toml::to_string(&stated).unwrap();
     let config = Config::from_toml_str("risiti.toml", &source, std::iter::empty())
         .unwrap_or_else(|errors| panic!("{errors}"));

@@ -4,6 +4,7 @@
 //! from [`Config::load`]; every field but `kafka.bootstrap` has a default, which
 //! stands here and nowhere else. Never: parsing, files or environment.
 
+mod access;
 mod cluster;
 mod mqtt;
 mod receipts;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use access::{Access, Anonymous, Rule, Subject, TokenDigest, User};
 pub use cluster::{Bootstrap, Cluster, Compression, Mechanism, Mode, Protocol, Security};
 pub use mqtt::{Mqtt, MqttLimits};
 pub use receipts::Receipts;
@@ -34,6 +36,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// `[mqtt]`: the listener for terminals and other MQTT clients.
     pub mqtt: Mqtt,
+    /// `[access]`: who may connect, and what each may do.
+    pub access: Access,
     /// `[terminals]`: the topics of a terminal.
     pub terminals: Terminals,
     /// `[store]`: how much disk, and how it is divided.
@@ -70,6 +74,7 @@ impl Config {
         Self {
             gateway: Gateway::default(),
             mqtt: Mqtt::default(),
+            access: Access::default(),
             routes: vec![Route::records(&terminals)],
             terminals,
             trace: Trace::for_store(&store),

@@ -15,5 +15,5 @@ pub mod limits;
 pub mod matching;
 pub mod syntax;
 
-pub use matching::{covers, filter_matches, levels_certain};
+pub use matching::{ID, covers, covers_for, filter_matches, levels_certain};
 pub use syntax::{TopicError, validate_filter, validate_text, validate_topic};

@@ -23,9 +23,24 @@ pub fn filter_matches(filter: &str, topic: &str) -> bool {
 }
 
 /// Whether every topic that `narrow` matches is matched by `wide` too. Both
-/// are valid filters.
+/// are valid filters; a topic name is a filter that matches itself.
 #[must_use]
 pub fn covers(wide: &str, narrow: &str) -> bool {
+    covers_for(wide, None, narrow)
+}
+
+/// The same for a filter in which the level `{id}` stands for `id`, a text that
+/// is compared as it is: an id that looks like a wildcard is none. Without an
+/// id, `{id}` is a level like any other.
+#[must_use]
+pub fn covers_for(wide: &str, id: Option<&str>, narrow: &str) -> bool {
+    // `#` and `+/#` match the same topics, for every topic has a first level; so do
+    // `/#` and `/+/#`, for no topic is empty.
+    let narrow = match narrow {
+        "#" => "+/#",
+        "/#" => "/+/#",
+        other => other,
+    };
     // MQTT-4.7.2-1: a wildcard in the first level does not match `$…`.
     if narrow.starts_with('$') && wide.starts_with(['#', '+']) {
         return false;
@@ -35,13 +50,30 @@ pub fn covers(wide: &str, narrow: &str) -> bool {
     loop {
         match (wide.next(), narrow.next()) {
             (Some("#"), _) | (None, None) => return true,
-            (_, Some("#")) | (None, Some(_)) | (Some(_), None) => return false,
-            (Some("+"), Some(_)) => {}
-            (Some(wide), Some(narrow)) if wide == narrow => {}
-            _ => return false,
+            (None, Some(_)) | (Some(_), None) => return false,
+            (Some("+"), Some(level)) => {
+                if level == "#" {
+                    return false;
+                }
+            }
+            // Only a wildcard covers a wildcard.
+            (_, Some("+" | "#")) => return false,
+            (Some(ID), Some(level)) if id.is_some() => {
+                if id != Some(level) {
+                    return false;
+                }
+            }
+            (Some(wide), Some(level)) => {
+                if wide != level {
+                    return false;
+                }
+            }
         }
     }
 }
+
+/// The level of a template that stands for an id.
+pub const ID: &str = "{id}";
 
 /// The number of levels that every topic which a valid filter matches has.
 #[must_use]
