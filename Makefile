@@ -50,6 +50,12 @@ deny: ## Licences, bans and sources of every dependency (cargo-deny)
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	cargo-deny check bans licenses sources
 
+.PHONY: sbom
+sbom: ## What is in the gateway and in the images, crate by crate (CycloneDX): target/sbom
+	@tests/setup.sh build
+	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install cargo-cyclonedx --locked
+	@tests/sbom.sh
+
 .PHONY: kafka
 kafka: ## Runs a real Apache Kafka in the foreground; KAFKA_PORT=19092 KAFKA_DIR=target/kafka
 	@tests/setup.sh kafka
