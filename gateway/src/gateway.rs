@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::access::{self, Access, Hole};
 use crate::admin;
 use crate::broker::{Broker, OpenError, Parts, ReceiptsParts};
 use crate::clock::{Clock, SystemClock};
@@ -51,6 +52,8 @@ pub struct Switches {
     /// Takes a receipt for acknowledged as soon as it is sent. For the negative
     /// control of G4.
     pub delete_before_puback: bool,
+    /// Leaves a check of access out. For the negative controls of G9.
+    pub access_hole: Option<Hole>,
     /// Another time than the operating system's, for tests.
     pub clock: Option<Arc<dyn Clock>>,
 }
@@ -129,6 +132,11 @@ pub enum StartError {
     /// The store.
     #[error("store: {0}")]
     Store(StoreError),
+    /// Nobody would know the terminals.
+    #[error(
+        "{0}; or set another access.registry. Nobody is let in whom it would have kept out: start again once it is put right"
+    )]
+    Access(#[from] access::FileError),
     /// The broker.
     #[error("broker: {0}")]
     Broker(#[from] OpenError),
@@ -217,6 +225,7 @@ impl Gateway {
     /// What is in the way, with the remedy.
     pub async fn start(config: Config, switches: Switches) -> Result<Self, StartError> {
         let lock = lock_data_dir(&config)?;
+        let access = Arc::new(Access::start(&config, switches.access_hole)?);
         let mqtt = reserve(config.mqtt.listen, "mqtt.listen")?;
         let admin = reserve(config.admin.listen, "admin.listen")?;
         let clock = switches
@@ -273,6 +282,7 @@ impl Gateway {
                 trace: trace.clone(),
                 delete_before_puback: switches.delete_before_puback,
             },
+            access,
             limits: config.mqtt.limits.clone(),
             clock,
         })?;
@@ -325,6 +335,7 @@ impl Gateway {
             tokio::spawn(listener::accept(mqtt, broker.clone(), stopping.subscribe())),
             tokio::spawn(admin::serve(admin, view, stopping.subscribe())),
             tokio::spawn(sweep(broker.clone(), stopping.subscribe())),
+            tokio::spawn(watch_access(broker.clone(), stopping.subscribe())),
         ];
         Ok(Self {
             config: Mutex::new(config),
@@ -386,6 +397,11 @@ impl Gateway {
         &self.open_reports
     }
 
+    /// What it runs with.
+    pub fn config(&self) -> Config {
+        self.config.lock().clone()
+    }
+
     /// Puts in force what can change while it runs; tells what that was, and
     /// what waits for a restart.
     pub fn reload(&self, new: Config) -> ReloadDiff {
@@ -396,6 +412,9 @@ impl Gateway {
             current.routes = new.routes;
             self.broker.set_routes(Routes::of(&current));
         }
+        current.access = new.access;
+        // The listener stays where it is.
+        self.broker.reconfigure_access(&current);
         current.mqtt.limits = new.mqtt.limits;
         current.log = new.log;
         diff
@@ -463,6 +482,24 @@ impl Gateway {
             Err(_) => tracing::error!(
                 "the disk does not answer: the store is left as after a kill, nothing acknowledged is lost; check the disk"
             ),
+        }
+    }
+}
+
+/// Looks after the registry of terminals.
+async fn watch_access(broker: Arc<Broker>, mut stopping: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(limits::REGISTRY_POLL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stopping.changed() => return,
+        }
+        let broker = broker.clone();
+        // A disk that does not answer holds a thread that nobody waits for.
+        let looked = tokio::task::spawn_blocking(move || broker.refresh_access());
+        if let Err(error) = looked.await {
+            tracing::error!(%error, "looking at the registry of terminals failed");
         }
     }
 }

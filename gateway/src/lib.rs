@@ -1,5 +1,6 @@
 //! The gateway: MQTT in, a durable journal, Kafka out.
 
+pub mod access;
 pub mod admin;
 pub mod broker;
 pub mod cli;

@@ -96,6 +96,25 @@ pub const RETAINED_PER_PAGE: usize = 64;
 /// hold a thread.
 pub const RETAINED_LOOKED_AT_PER_PAGE: usize = 4_096;
 
+/// Terminals in the registry. A site has thousands; a full one is read in some
+/// seconds and takes some 20 MB.
+pub const REGISTRY_TERMINALS_MAX: usize = 100_000;
+/// Bytes of its file: an entry with two digests and the longest id takes 240.
+pub const REGISTRY_BYTES_MAX: u64 = 32 << 20;
+/// Failed logins that are remembered, some 60 bytes each; beyond, the oldest go.
+pub const ATTEMPTS_KEPT: usize = 4_096;
+/// Failures of one identity from one address that cost no wait: somebody types it
+/// wrong, a terminal was flashed with an old token.
+pub const ATTEMPTS_FREE: u32 = 3;
+/// The first wait; each next one is twice as long.
+pub const ATTEMPT_WAIT_MS: u64 = 500;
+/// The longest: a person who found the mistake is not kept out for longer.
+pub const ATTEMPT_WAIT_MS_MAX: u64 = 60_000;
+/// When failures are forgotten.
+pub const ATTEMPT_FORGOTTEN_MS: u64 = 600_000;
+/// How often the registry's file is looked at: a revoked terminal is out by then.
+pub const REGISTRY_POLL: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A time before 2023 was written by a clock that was not set.
 pub const CLOCK_SET_MS_MIN: u64 = 1_672_531_200_000;
 

@@ -209,6 +209,31 @@ fn mqtt(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
             count(&m.taken_over),
         ),
         (
+            "mqtt_logins_refused",
+            "CONNECTs refused for who they said they were",
+            count(&broker.access().metrics.logins),
+        ),
+        (
+            "mqtt_logins_too_soon",
+            "CONNECTs refused because they came too soon after failed ones",
+            count(&broker.access().metrics.too_soon),
+        ),
+        (
+            "mqtt_publishes_not_allowed",
+            "PUBLISH packets and wills that no rule allows",
+            count(&broker.access().metrics.publishes),
+        ),
+        (
+            "mqtt_subscriptions_not_allowed",
+            "Subscriptions that no rule allows",
+            count(&broker.access().metrics.subscriptions),
+        ),
+        (
+            "mqtt_access_withdrawn",
+            "Connections closed, subscriptions ended and deliveries dropped because their rights ended",
+            count(&broker.access().metrics.withdrawn),
+        ),
+        (
             "mqtt_router_skipped",
             "Messages that slow live subscribers skipped",
             broker.fanout().skipped(),

@@ -6,6 +6,7 @@
 //! | `q` session number (u64 BE) sequence (u64 BE) | [`DeliveryRow`]: owed to a persistent session |
 //! | `i` session number (u64 BE) packet identifier (u16 BE) | empty: QoS 2 taken, PUBREL still to come |
 //! | `r` topic | [`RetainedRow`] |
+//! | `a` terminal's id | version, 1 (1 byte), then the SHA-256 (32 bytes) of the next token that it has used here |
 //! | `w` will number (u64 BE) | [`WillRow`]: of a connection that is open, or whose will is delayed |
 //!
 //! Every row begins with a version (field 0, now 1). A row of a newer version
@@ -16,8 +17,10 @@ use bytes::Bytes;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use risiti_bridge::receipts::ReceiptNumber;
+use risiti_config::TokenDigest;
 use risiti_mqtt::{Message, Qos, RetainHandling, Subscription, TopicFilter};
 
+use crate::access::Who;
 use crate::outgoing::Sequence;
 
 /// The version written in every row.
@@ -73,6 +76,29 @@ pub struct SessionRow {
     /// that is offline.
     #[n(6)]
     pub receipts_sent: Option<ReceiptNumber>,
+    /// Whose it is; see [`owner_text`].
+    #[n(7)]
+    owner: Option<String>,
+}
+
+/// An owner as a row has it: absent for none, `t` for the terminal that the client
+/// identifier names, `u` and the name of a user.
+fn owner_text(owner: &Who) -> Option<String> {
+    match owner {
+        Who::Anonymous => None,
+        Who::Terminal(_) => Some("t".into()),
+        Who::User(name) => Some(format!("u{name}")),
+    }
+}
+
+/// What [`owner_text`] wrote. Of another text nobody is the owner: a user without a
+/// name, which there is none of.
+fn owner_of(text: Option<&str>, client_id: &str) -> Who {
+    match text {
+        None => Who::Anonymous,
+        Some("t") => Who::Terminal(client_id.into()),
+        Some(text) => Who::User(text.strip_prefix('u').unwrap_or_default().into()),
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -116,7 +142,21 @@ impl SessionRow {
                     share: s.filter.share.as_ref().map(ToString::to_string),
                 })
                 .collect(),
+            owner: None,
         }
+    }
+
+    /// The same, of that owner.
+    #[must_use]
+    pub fn owned_by(mut self, owner: &Who) -> Self {
+        self.owner = owner_text(owner);
+        self
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn owner(&self, client_id: &str) -> Who {
+        owner_of(self.owner.as_deref(), client_id)
     }
 
     /// Its subscriptions; one that can't be read is left out.
@@ -261,6 +301,9 @@ pub struct WillRow {
     /// Whose will it is.
     #[n(3)]
     pub client_id: String,
+    /// As whom it came; see [`owner_text`].
+    #[n(4)]
+    owner: Option<String>,
 }
 
 impl WillRow {
@@ -271,7 +314,21 @@ impl WillRow {
             delay_s,
             client_id: client_id.to_owned(),
             envelope: message.encode().to_vec().into(),
+            owner: None,
         }
+    }
+
+    /// The same, of that owner.
+    #[must_use]
+    pub fn owned_by(mut self, owner: &Who) -> Self {
+        self.owner = owner_text(owner);
+        self
+    }
+
+    /// As whom its client came.
+    #[must_use]
+    pub fn owner(&self) -> Who {
+        owner_of(self.owner.as_deref(), &self.client_id)
     }
 
     /// The will message.
@@ -307,6 +364,27 @@ pub const SESSIONS: &[u8] = b"s";
 pub const RETAINED: &[u8] = b"r";
 /// Prefix of wills.
 pub const WILLS: &[u8] = b"w";
+
+/// Prefix of next tokens that were used.
+pub const USED_TOKENS: &[u8] = b"a";
+
+/// Key of a next token that was used.
+pub fn used_token_key(terminal: &str) -> Vec<u8> {
+    [USED_TOKENS, terminal.as_bytes()].concat()
+}
+
+/// Its row.
+pub fn used_token_row(token: &TokenDigest) -> Vec<u8> {
+    [&[VERSION][..], &token.0].concat()
+}
+
+/// What such a row says; none if it is none.
+pub fn used_token(row: &[u8]) -> Option<TokenDigest> {
+    match row {
+        [VERSION, digest @ ..] => Some(TokenDigest(digest.try_into().ok()?)),
+        _ => None,
+    }
+}
 
 /// Key of a session.
 pub fn session_key(client_id: &str) -> Vec<u8> {

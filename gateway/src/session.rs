@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 use parking_lot::{Mutex, MutexGuard};
+use risiti_config::TokenDigest;
 use risiti_mqtt::topics::filter_matches;
 use risiti_mqtt::{Message, Qos, ReasonCode, RetainHandling, Subscription, Will};
 
+use crate::access::Who;
 use crate::fanout::{FilterNumber, LiveSubscriber};
 use crate::limits;
 use crate::mailbox::Mailbox;
@@ -30,6 +32,8 @@ pub struct Session {
     /// Unique among all sessions of all time of this gateway: names its rows
     /// and its router link.
     pub number: SessionNumber,
+    /// Whose it is: nobody else resumes it or takes it over.
+    pub owner: Who,
     /// Whether it outlives its connection, and so has rows in the store.
     pub persistent: bool,
     state: Mutex<SessionState>,
@@ -49,6 +53,8 @@ pub struct SessionState {
     pub disconnected_ms: Option<u64>,
     /// Whether the row in the store tells less than is known here.
     pub row_is_stale: bool,
+    /// The digest of the token by which that connection was let in.
+    pub token: Option<TokenDigest>,
     /// What it subscribes to, with the filter's number.
     pub subscriptions: Vec<(FilterNumber, Subscription)>,
     /// What it is owed.
@@ -77,10 +83,12 @@ impl Session {
         Self {
             client_id,
             number,
+            owner: Who::Anonymous,
             persistent: expiry_s > 0,
             state: Mutex::new(SessionState {
                 epoch: 0,
                 mailbox: None,
+                token: None,
                 expiry_s,
                 disconnected_ms: None,
                 row_is_stale: true,
@@ -98,11 +106,19 @@ impl Session {
         }
     }
 
+    /// The same, of that owner.
+    #[must_use]
+    pub fn owned_by(mut self, owner: Who) -> Self {
+        self.owner = owner;
+        self
+    }
+
     /// One that a restart finds: offline since its row says, or from now on if it
     /// was connected when the gateway died, or if a clock that was not set wrote the
     /// row. Its subscriptions and what it is owed are brought back by the caller.
     pub fn restore(client_id: ByteString, row: &SessionRow, now_ms: u64) -> Self {
-        let session = Self::new(client_id, row.number, row.expiry_s.max(1));
+        let owner = row.owner(&client_id);
+        let session = Self::new(client_id, row.number, row.expiry_s.max(1)).owned_by(owner);
         {
             let mut state = session.lock();
             state.expiry_s = row.expiry_s;
@@ -123,14 +139,15 @@ impl Session {
 
     /// Its row as it is now.
     pub fn row(&self, state: &SessionState) -> Vec<u8> {
-        rows::encode(&SessionRow::new(
+        let row = SessionRow::new(
             self.number,
             state.expiry_s,
             state.disconnected_ms,
             state.outgoing.sent(),
             state.receipts.as_ref().and_then(|r| r.sent()),
             state.all_subscriptions(),
-        ))
+        );
+        rows::encode(&row.owned_by(&self.owner))
     }
 
     /// Messages it published that wait for the store.

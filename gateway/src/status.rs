@@ -120,7 +120,8 @@ impl Status {
         if let Some(why) = &state.stalled {
             alarms.push(format!("session state can't be written: {why}"));
         }
-        let mut notes = Vec::new();
+        alarms.extend(view.broker.access().alarm());
+        let mut notes: Vec<String> = view.broker.access().note().into_iter().collect();
         let clusters = view
             .forwarders
             .lock()

@@ -74,6 +74,10 @@ pub struct Connect {
     pub properties: Vec<Property>,
     /// A will.
     pub will: Option<Message>,
+    /// User name.
+    pub username: Option<String>,
+    /// Password; in version 3.1.1 only with a user name.
+    pub password: Option<Vec<u8>>,
 }
 
 impl Connect {
@@ -87,6 +91,8 @@ impl Connect {
             keep_alive_s: 0,
             properties: Vec::new(),
             will: None,
+            username: None,
+            password: None,
         }
     }
 
@@ -125,6 +131,14 @@ impl Connect {
         self
     }
 
+    /// The same with a password, and with a user name.
+    #[must_use]
+    pub fn login(mut self, username: Option<&str>, password: impl AsRef<[u8]>) -> Self {
+        self.username = username.map(Into::into);
+        self.password = Some(password.as_ref().to_vec());
+        self
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         put_text(&mut body, "MQTT");
@@ -133,6 +147,7 @@ impl Connect {
         if let Some(will) = &self.will {
             flags |= 0b100 | will.qos << 3 | u8::from(will.retain) << 5;
         }
+        flags |= u8::from(self.username.is_some()) << 7 | u8::from(self.password.is_some()) << 6;
         body.push(flags);
         body.extend(self.keep_alive_s.to_be_bytes());
         if self.version == 5 {
@@ -145,6 +160,12 @@ impl Connect {
             }
             put_text(&mut body, &will.topic);
             put_binary(&mut body, &will.payload);
+        }
+        if let Some(username) = &self.username {
+            put_text(&mut body, username);
+        }
+        if let Some(password) = &self.password {
+            put_binary(&mut body, password);
         }
         frame(0x10, &body)
     }

@@ -1,5 +1,6 @@
 //! Sessions come, are taken over, go, and expire.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,9 +9,11 @@ use risiti_mqtt::connection::Closed;
 use risiti_mqtt::{CloseCause, ConnectRequest, ReasonCode};
 use risiti_store::state::Batch;
 
-use super::records::RECEIPTS_TOPIC;
+use super::access::NOT_ALLOWED;
+use super::records::{FOREIGN_RECORDS, RECEIPTS_TOPIC, is_foreign};
 use super::wills::Cause;
 use super::{Broker, Seat};
+use crate::access::{Claim, LoginRefusal};
 use crate::mailbox::{Farewell, Mailbox};
 use crate::rows::{self, SessionNumber, WillRow};
 use crate::session::Session;
@@ -43,8 +46,15 @@ impl Broker {
         self: &Arc<Self>,
         request: &ConnectRequest,
         mailbox: &Arc<Mailbox>,
+        address: IpAddr,
     ) -> Result<Connected, ConnectRefusal> {
         let limits = self.limits();
+        let claim = Claim {
+            client_id: &request.client_id,
+            username: request.username.as_deref(),
+            password: request.password.as_deref(),
+        };
+        let login = self.access.login(claim, address, self.monotonic_ms())?;
         let assigned_client_id = request
             .client_id
             .is_empty()
@@ -67,19 +77,45 @@ impl Broker {
             return Err((ReasonCode::NotAuthorized, RECEIPTS_TOPIC));
         }
 
+        if let Some(will) = &request.will {
+            if !self.may_will(&login.who, &will.message.topic) {
+                return Err((ReasonCode::NotAuthorized, NOT_ALLOWED));
+            }
+            if let Some(route) = self.routes.newest().find(&will.message.topic)
+                && is_foreign(route, &will.message.topic, &client_id)
+            {
+                return Err((ReasonCode::NotAuthorized, FOREIGN_RECORDS));
+            }
+        }
+
         let mut batch = Batch::new();
         batch.allow_splitting();
+        let first_use = login.token.filter(|_| login.is_first_use);
+        if let Some(token) = &first_use {
+            batch.put(
+                rows::used_token_key(&client_id),
+                rows::used_token_row(token),
+            );
+        }
         let (seat, session_present, unreleased) = {
             let _order = self.order.lock();
             let mut sessions = self.sessions.lock();
+            // What was in force at the login may have ended since.
+            if !self
+                .access
+                .admits(&login.who, &client_id, login.token.as_ref())
+            {
+                return Err(LoginRefusal::Wrong.told());
+            }
             let old = sessions.get(&client_id).cloned();
             if let Some(old) = &old {
+                self.may_take(&login.who, old)?;
                 self.supersede(old);
             }
             let now_ms = self.steady_ms();
             let resumed = old
                 .as_ref()
-                .filter(|s| s.is_resumed_by(request.clean_start, now_ms))
+                .filter(|s| s.owner == login.who && s.is_resumed_by(request.clean_start, now_ms))
                 .cloned();
             if let (Some(old), None) = (&old, &resumed) {
                 self.end_session(&mut sessions, old, &mut batch);
@@ -97,17 +133,19 @@ impl Broker {
                             "the gateway holds as many sessions as it may",
                         ));
                     }
-                    let session = Arc::new(Session::new(
+                    let session = Session::new(
                         client_id.clone(),
                         fastrand::u64(1..SessionNumber::MAX),
                         expiry_s,
-                    ));
+                    );
+                    let session = Arc::new(session.owned_by(login.who.clone()));
                     sessions.insert(client_id.clone(), session.clone());
                     session
                 }
             };
             let mut state = session.lock();
             let seated = state.seat(mailbox.clone(), expiry_s);
+            state.token = login.token;
             let changed = resumed.is_none() || seated.expiry_changed;
             if session.persistent && (changed || seated.stored_as_offline) {
                 let row = session.row(&state);
@@ -126,9 +164,10 @@ impl Broker {
                 let mut will = will.clone();
                 will.message = will.message.detach();
                 let number = fastrand::u64(..);
+                let row = WillRow::new(&client_id, will.delay_s, &will.message);
                 batch.put(
                     rows::will_key(number),
-                    rows::encode(&WillRow::new(&client_id, will.delay_s, &will.message)),
+                    rows::encode(&row.owned_by(&login.who)),
                 );
                 state.will = Some((number, will));
             }
@@ -153,6 +192,10 @@ impl Broker {
                 ReasonCode::ServerUnavailable,
                 "the session can't be stored now; try again later",
             ));
+        }
+        if let Some(token) = first_use {
+            tracing::info!(%client_id, "the terminal has its next token; the old one is not valid any more");
+            self.access.used(client_id.clone(), token);
         }
         Ok(Connected {
             seat,

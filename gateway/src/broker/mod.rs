@@ -13,8 +13,9 @@
 //! message is a record), `settlement` (from the store to subscribers and back to
 //! its publisher), `connect` (sessions come, are taken over, expire), `subscribe`,
 //! `wills`, `outbox` (what a session is owed, from the store), `receipts` (what
-//! its terminal is owed), `recovery` (what a restart finds in the store).
+//! its terminal is owed), `access` (what a change of rights ends), `recovery` (what a restart finds in the store).
 
+mod access;
 mod commit;
 mod connect;
 mod outbox;
@@ -44,6 +45,7 @@ pub use receipts::{Receipts, ReceiptsPage, ReceiptsParts};
 pub use records::{Refusal, forbidden, record};
 pub use subscribe::Subscribed;
 
+use crate::access::Access;
 use crate::clock::Clock;
 use crate::fanout::Fanout;
 use crate::retained::Retained;
@@ -65,6 +67,8 @@ pub struct Parts {
     pub routes: Arc<SharedRoutes>,
     /// The receipts that wait for their terminals.
     pub receipts: ReceiptsParts,
+    /// Who may connect, and what each may do.
+    pub access: Arc<Access>,
     /// The bounds of `[mqtt]`.
     pub limits: MqttLimits,
     /// The time.
@@ -119,6 +123,7 @@ pub struct Broker {
     dead_letters: Arc<DeadLetters>,
     routes: Arc<SharedRoutes>,
     receipts: Receipts,
+    access: Arc<Access>,
     limits: RwLock<Arc<MqttLimits>>,
     clock: Arc<dyn Clock>,
     sessions: Mutex<HashMap<ByteString, Arc<Session>>>,
@@ -140,6 +145,8 @@ pub struct Broker {
     ungated_bytes: AtomicUsize,
     ungated_fell: Notify,
     connections: AtomicUsize,
+    /// For what follows from calls that come from elsewhere.
+    runtime: tokio::runtime::Handle,
     /// Counters for the metrics page.
     pub metrics: BrokerMetrics,
 }
@@ -166,6 +173,7 @@ impl Broker {
             dead_letters: parts.dead_letters,
             routes: parts.routes,
             receipts: Receipts::new(parts.receipts),
+            access: parts.access,
             limits: RwLock::new(Arc::new(parts.limits)),
             clock: parts.clock,
             sessions: Mutex::default(),
@@ -180,9 +188,12 @@ impl Broker {
             ungated_bytes: AtomicUsize::new(0),
             ungated_fell: Notify::new(),
             connections: AtomicUsize::new(0),
+            runtime: tokio::runtime::Handle::current(),
             metrics: BrokerMetrics::default(),
         });
         broker.recover()?;
+        broker.recover_used_tokens()?;
+        broker.enforce_access();
         broker.listen_for_receipts();
         tokio::spawn(settlement::distribute(Arc::downgrade(&broker), queue));
         Ok(broker)

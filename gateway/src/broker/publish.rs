@@ -8,6 +8,7 @@ use risiti_mqtt::{Message, Qos, ReasonCode};
 use risiti_store::state::Batch;
 use risiti_store::{AckSink, NewRecord, Outcome, StoreError};
 
+use super::access::NOT_ALLOWED;
 use super::records::{Refusal, forbidden, record};
 use super::settlement::{RecordFirst, Ticket};
 use super::wills::DelayedWill;
@@ -58,6 +59,10 @@ impl Broker {
         if let Some((reason, why)) = forbidden(self.receipts.topics(), &message) {
             self.metrics.refused.fetch_add(1, Ordering::Relaxed);
             return Taken::Now(reason, Some(why));
+        }
+        if !self.may_publish(&from.session.owner, &message.topic) {
+            self.metrics.refused.fetch_add(1, Ordering::Relaxed);
+            return Taken::Now(ReasonCode::NotAuthorized, Some(NOT_ALLOWED));
         }
         let now_ms = self.now_ms();
         let routes = self.routes.newest();
@@ -185,13 +190,15 @@ impl Broker {
         let DelayedWill {
             client_id,
             publisher,
+            owner,
             message,
             ..
         } = will;
         let (message, publisher) = (message.clone(), *publisher);
-        if self.receipts.is_receipts_topic(&message.topic) {
-            // Of a time when this was an ordinary topic.
-            tracing::warn!(%client_id, topic = %message.topic, "a will to a receipts topic is not published");
+        if self.receipts.is_receipts_topic(&message.topic) || !self.may_will(owner, &message.topic)
+        {
+            // Of a time when it was allowed.
+            tracing::warn!(%client_id, topic = %message.topic, "a will to a topic that is not its client's is not published");
             let mut batch = Batch::new();
             batch.delete(row);
             self.submit(batch);

@@ -7,7 +7,8 @@
 //! no wildcard, share or will finds them. Never: a thread of the runtime that
 //! waits for the disk.
 //!
-//! What a client may do with a receipts topic:
+//! What a client may do with a receipts topic, if rules let it that far; "own" is
+//! that of its client identifier, if it is that terminal or shows no identity:
 //!
 //! | | own | another's |
 //! | --- | --- | --- |
@@ -29,6 +30,7 @@ use risiti_store::state::Batch;
 use tokio::sync::Semaphore;
 
 use super::{Broker, Seat};
+use crate::access::Who;
 use crate::limits;
 use crate::receipts::queue::{Next, Page, PageRead};
 use crate::receipts::{ReceiptsQueue, ReceiptsTopics};
@@ -138,7 +140,9 @@ impl Broker {
             code,
             wants_last: None,
         };
-        if !self.receipts.is_own(&subscription.filter, client_id) {
+        // A user is no terminal, whatever client identifier it chose.
+        let is_user = matches!(seat.session.owner, Who::User(_));
+        if is_user || !self.receipts.is_own(&subscription.filter, client_id) {
             let metrics = &self.metrics;
             metrics.receipts_foreign.fetch_add(1, Ordering::Relaxed);
             tracing::info!(%client_id, filter = %subscription.filter.filter, "SUBSCRIBE refused: not this client's receipts");

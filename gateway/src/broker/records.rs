@@ -37,6 +37,14 @@ pub fn forbidden(topics: &ReceiptsTopics, message: &Message) -> Option<(ReasonCo
     ))
 }
 
+/// What a client is told that publishes another terminal's records.
+pub(super) const FOREIGN_RECORDS: &str = "a terminal publishes records on its own topic only: its id there must be its client identifier";
+
+/// Whether a topic of that route is for the records of another terminal.
+pub(super) fn is_foreign(route: &Compiled, topic: &str, client_id: &str) -> bool {
+    route.is_risiti() && route.terminal(topic) != Some(client_id)
+}
+
 /// Why a message on a record's topic is no record.
 #[derive(Debug)]
 pub enum Refusal {
@@ -73,10 +81,8 @@ pub fn record(
         payload: message.payload.clone(),
     };
     if route.is_risiti() {
-        if route.terminal(&message.topic) != Some(client_id) {
-            return Err(Refusal::Foreign(
-                "a terminal publishes records on its own topic only: its id there must be its client identifier",
-            ));
+        if is_foreign(route, &message.topic, client_id) {
+            return Err(Refusal::Foreign(FOREIGN_RECORDS));
         }
         match risiti_wire::peek(&message.payload) {
             Ok(header) => {

@@ -70,6 +70,7 @@ impl Broker {
             match (rows::will_number(&[rows::WILLS, &key].concat()), read) {
                 // Its connection ended when the gateway did.
                 (Some(number), Ok((message, row))) => {
+                    let owner = row.owner();
                     let client_id = ByteString::from(row.client_id);
                     let session = broker.sessions.lock().get(&client_id).cloned();
                     let (session, expiry_s) =
@@ -77,6 +78,7 @@ impl Broker {
                     let will = DelayedWill {
                         number,
                         client_id,
+                        owner,
                         publisher: session,
                         message,
                     };
@@ -92,7 +94,7 @@ impl Broker {
         Ok(())
     }
 
-    fn each_row(
+    pub(super) fn each_row(
         self: &Arc<Self>,
         prefix: &[u8],
         mut f: impl FnMut(&Arc<Self>, Vec<u8>, Vec<u8>),

@@ -49,6 +49,11 @@ impl Broker {
                 filter: subscription.filter.detach(),
                 ..subscription
             };
+            if !self.may_subscribe(&session.owner, &subscription.filter) {
+                tracing::info!(client = %session.client_id, filter = %subscription.filter, "SUBSCRIBE refused: no rule allows it");
+                codes.push(ReasonCode::NotAuthorized);
+                continue;
+            }
             if self.receipts.is_receipts_topic(&subscription.filter.filter) {
                 let done = self.subscribe_receipts(seat, subscription);
                 codes.push(done.code);

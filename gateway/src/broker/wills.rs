@@ -13,6 +13,7 @@ use risiti_mqtt::Message;
 use risiti_store::state::Batch;
 
 use super::Broker;
+use crate::access::Who;
 use crate::rows::{self, SessionNumber, WillNumber};
 use crate::session::Session;
 
@@ -20,6 +21,8 @@ use crate::session::Session;
 pub(super) struct DelayedWill {
     pub number: WillNumber,
     pub client_id: ByteString,
+    /// As whom it came.
+    pub owner: Who,
     /// Its client's session, which does not hear it where it said no local; 0 for
     /// one that is no more.
     pub publisher: SessionNumber,
@@ -61,6 +64,7 @@ impl Broker {
             let will = DelayedWill {
                 number,
                 client_id: session.client_id.clone(),
+                owner: session.owner.clone(),
                 publisher: session.number,
                 message: will.message,
             };

@@ -3,12 +3,14 @@
 mod check;
 mod client;
 mod dead;
+mod package;
 mod record;
 pub mod run;
 pub mod settle;
 mod settle_page;
 mod site;
 mod status;
+mod terminal;
 mod trace;
 
 use std::io::Write as _;
@@ -46,6 +48,9 @@ enum Command {
     /// Makes what all keys of a site are derived of.
     #[command(subcommand)]
     Site(site::Command),
+    /// Says which terminals may connect, and gives them their tokens.
+    #[command(subcommand)]
+    Terminal(terminal::Command),
     /// Makes a payment record in the wire format, for trying things out.
     Record(record::Payment),
     /// Runs gateway, Kafka and simulated terminals, cuts the power, and counts.
@@ -83,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Trace(payment) => trace::trace(&payment),
         Command::Dead(command) => dead::run(command),
         Command::Site(command) => site::run(&command),
+        Command::Terminal(command) => terminal::run(command),
         Command::Record(payment) => record::write(&payment),
         Command::Demo(settings) => return crate::demo::run(settings),
     };

@@ -84,6 +84,11 @@ impl Shell {
     }
 
     pub(super) fn send(&mut self, seat: &Seat, queued: &Queued, unix_ms: u64) {
+        if !self.broker.may_receive(seat, &queued.message.topic) {
+            // It was allowed when it was queued.
+            self.broker.withdrawn(seat, queued);
+            return;
+        }
         let waited_s = (unix_ms.saturating_sub(queued.received_ms) / 1000) as u32;
         // What was sent once at QoS 2 expires no more: MQTT-4.3.3-7.
         let is_begun = queued.dup && queued.qos == Qos::ExactlyOnce;

@@ -131,7 +131,11 @@ impl Shell {
     }
 
     pub(super) async fn connect(&mut self, request: &risiti_mqtt::ConnectRequest) {
-        let connected = match self.broker.connect(request, &self.mailbox).await {
+        let connected = match self
+            .broker
+            .connect(request, &self.mailbox, self.peer.ip())
+            .await
+        {
             Ok(connected) => connected,
             Err((reason, text)) => {
                 self.connection.refuse(reason, text);

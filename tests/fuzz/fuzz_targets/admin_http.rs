@@ -113,6 +113,7 @@ fn view(folder: &std::path::Path) -> View {
             trace: trace.clone(),
             delete_before_puback: false,
         },
+        access: Arc::new(risiti_gateway::access::Access::open()),
         limits: config.mqtt.limits.clone(),
         clock,
     })

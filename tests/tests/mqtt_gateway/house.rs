@@ -48,6 +48,16 @@ impl House {
         Self::build(change, |_| {}, Some(clock))
     }
 
+    /// With all of these.
+    #[allow(dead_code)] // only the tests of access need all of them
+    pub fn of(
+        change: fn(&mut Config),
+        switch: fn(&mut Switches),
+        clock: Option<Arc<ManualClock>>,
+    ) -> Self {
+        Self::build(change, switch, clock)
+    }
+
     fn build(
         change: fn(&mut Config),
         switch: fn(&mut Switches),

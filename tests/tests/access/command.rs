@@ -1,0 +1,153 @@
+//! `risiti terminal`, as a person uses it, beside a gateway that runs.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use risiti_tests::risiti_command::{output, risiti};
+use risiti_tests::wire_client::{Connect, Wire};
+
+use crate::house::House;
+use crate::site::{client, site};
+
+/// What it says, if it succeeds; else what it complains of.
+fn terminal(registry: &Path, args: &[&str]) -> Result<String, String> {
+    let mut command = risiti(["terminal"]);
+    command.args(args).arg("--registry").arg(registry);
+    let ended = output(&mut command, Duration::from_secs(60)).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if ended.status.success() {
+        assert_eq!(text(&ended.stderr), "");
+        Ok(text(&ended.stdout))
+    } else {
+        Err(text(&ended.stderr))
+    }
+}
+
+fn token_in(said: &str) -> String {
+    let line = said.lines().find_map(|line| line.strip_prefix("token"));
+    line.unwrap_or_else(|| panic!("no token: {said}"))
+        .trim()
+        .to_owned()
+}
+
+fn code(house: &House, id: &str, token: &str) -> u8 {
+    let connect = Connect::clean(5, id).login(None, token);
+    Wire::connect(house.addr(), &connect).unwrap().1.code
+}
+
+#[test]
+fn a_terminal_is_added_rotated_and_revoked_while_the_gateway_runs() -> io::Result<()> {
+    let house = site();
+    let registry = house.gateway().config().registry_path();
+    let token = token_in(&terminal(&registry, &["add", "17"]).unwrap());
+    assert!(token.len() == 26 && !std::fs::read_to_string(&registry)?.contains(&token));
+    house.until("it gets in", || code(&house, "17", &token) == 0);
+    let listed = terminal(&registry, &["list"]).unwrap();
+    assert!(
+        listed.contains("17 ") && listed.contains("4 terminals"),
+        "{listed}"
+    );
+    assert!(!listed.contains(&token));
+
+    let next = token_in(&terminal(&registry, &["rotate", "17"]).unwrap());
+    let shown = terminal(&registry, &["show", "17"]).unwrap();
+    assert!(shown.contains("next token"), "{shown}");
+    assert_eq!(code(&house, "17", &token), 0);
+    house.until("the next one gets in", || code(&house, "17", &next) == 0);
+    assert_eq!(code(&house, "17", &token), 0x86);
+    terminal(&registry, &["rotate", "--finish", "17"]).unwrap();
+
+    let connect = Connect::clean(5, "17").login(None, &next);
+    let mut wire = Wire::accepted(house.addr(), &connect)?;
+    terminal(&registry, &["revoke", "17"]).unwrap();
+    assert_eq!(wire.ended()?.map(|(code, _)| code), Some(0x98));
+    let shown = terminal(&registry, &["show", "17"]).unwrap();
+    assert!(shown.contains("revoked"), "{shown}");
+    let again = token_in(&terminal(&registry, &["add", "--reinstate", "17"]).unwrap());
+    house.until("it is back", || code(&house, "17", &again) == 0);
+    client(house.addr(), 5, "7").ping()
+}
+
+#[test]
+fn what_can_not_be_done_is_said_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = dir.path().join("terminals.toml");
+    terminal(&registry, &["add", "7"]).unwrap();
+    terminal(&registry, &["add", "8"]).unwrap();
+    terminal(&registry, &["revoke", "8"]).unwrap();
+    for (args, says) in [
+        (&["add", "7"][..], "rotate 7"),
+        (&["add", "8"], "--reinstate 8"),
+        (&["add", "a/b"], "1 to 23"),
+        (&["show", "9"], "terminal list"),
+        (&["rotate", "9"], "terminal list"),
+        (&["rotate", "8"], "--reinstate 8"),
+        (&["rotate", "--finish", "7"], "terminal rotate 7"),
+        (&["revoke", "9"], "terminal list"),
+        (&["import", "/nowhere"], "/nowhere"),
+    ] {
+        let said = terminal(&registry, args).unwrap_err();
+        assert!(said.contains(says), "{args:?}: {said}");
+    }
+    let nowhere = terminal(Path::new("/nowhere/terminals.toml"), &["add", "7"]).unwrap_err();
+    assert!(nowhere.contains("/nowhere"), "{nowhere}");
+}
+
+#[test]
+fn a_package_holds_the_token_for_whoever_flashes_and_shows_it_to_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = dir.path().join("terminals.toml");
+    let file = dir.path().join("17.toml");
+    let shown = file.display().to_string();
+    let args = [
+        "add",
+        "17",
+        "--out",
+        &shown,
+        "--gateway",
+        "pay.example.org:1883",
+    ];
+    let said = terminal(&registry, &args).unwrap();
+    let package = std::fs::read_to_string(&file).unwrap();
+    let token = package.split("token = \"").nth(1).unwrap();
+    let token = token.split('"').next().unwrap();
+    assert!(token.len() == 26 && !said.contains(token), "{said}");
+    assert!(package.contains("id = \"17\"") && package.contains("pay.example.org:1883"));
+    // A second one neither replaces the first nor costs the terminal its token.
+    let before = std::fs::read(&registry).unwrap();
+    assert!(terminal(&registry, &["rotate", "17", "--out", &shown]).is_err());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), package);
+    assert_eq!(std::fs::read(&registry).unwrap(), before);
+    // What is refused leaves no file.
+    let other = dir.path().join("other.toml");
+    let refused = ["add", "17", "--out", &other.display().to_string()];
+    assert!(terminal(&registry, &refused).is_err() && !other.exists());
+}
+
+#[test]
+fn every_gateway_of_a_site_can_have_the_same_registry() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("one.toml"), dir.path().join("two.toml"));
+    terminal(&one, &["add", "7"]).unwrap();
+    terminal(&one, &["add", "8"]).unwrap();
+    let exported = dir.path().join("exported.toml");
+    let path = exported.display().to_string();
+    terminal(&one, &["export", &path]).unwrap();
+    terminal(&two, &["import", &path]).unwrap();
+    assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+    let written = terminal(&two, &["export"]).unwrap();
+    assert_eq!(written.as_bytes(), std::fs::read(&one).unwrap());
+    // Nobody is let go by mistake.
+    terminal(&two, &["add", "9"]).unwrap();
+    let said = terminal(&two, &["import", &path]).unwrap_err();
+    assert!(
+        said.contains("terminal 9") && said.contains("--replace"),
+        "{said}"
+    );
+    let said = terminal(&two, &["import", "--replace", &path]).unwrap();
+    assert!(said.contains("2 terminals, 1 gone"), "{said}");
+    std::fs::write(&exported, "version = 1\nterminals = 3\n").unwrap();
+    assert!(terminal(&two, &["import", &path]).is_err());
+    assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+}
