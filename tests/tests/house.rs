@@ -35,25 +35,27 @@ fn files(ending: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_test_that_architecture_names_exists() {
-    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let mut checked = 0;
-    for quoted in text.split('`').skip(1).step_by(2) {
-        let Some((file, test)) = quoted.split_once("::") else {
-            continue;
-        };
-        if !file.ends_with(".rs") {
-            continue;
+fn every_test_that_a_document_names_exists() {
+    for (document, least) in [("ARCHITECTURE.md", 20), ("SECURITY.md", 12)] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let mut checked = 0;
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let Some((file, test)) = quoted.split_once("::") else {
+                continue;
+            };
+            if !file.ends_with(".rs") {
+                continue;
+            }
+            let source = fs::read_to_string(root().join(file))
+                .unwrap_or_else(|e| panic!("{document} names {file}: {e}"));
+            assert!(
+                source.contains(&format!("fn {test}(")),
+                "{document} names {quoted}, which is not there"
+            );
+            checked += 1;
         }
-        let source = fs::read_to_string(root().join(file))
-            .unwrap_or_else(|e| panic!("ARCHITECTURE.md names {file}: {e}"));
-        assert!(
-            source.contains(&format!("fn {test}(")),
-            "ARCHITECTURE.md names {quoted}, which is not there"
-        );
-        checked += 1;
+        assert!(checked >= least, "{document} names only {checked} tests");
     }
-    assert!(checked >= 20, "only {checked} tests are named");
 }
 
 #[test]
