@@ -6,8 +6,10 @@ pub const FANOUT_QUEUE: usize = 1_024;
 /// Live subscribers with a router link. At about 41 KiB a link this is 164 MB
 /// at the very worst; further ones are refused with "quota exceeded".
 pub const FANOUT_LINKS_MAX: usize = 4_000;
-/// Filters that live sessions subscribe to: each costs the router some 6 KiB for
-/// its topic and at most 60 KiB of what it last published there.
+/// Filters that live sessions subscribe to. Each costs the router some 6 KiB for its
+/// topic, at most 60 KiB of what it last published there, and two segments that it
+/// makes room in for 1,024 publications: 464 KiB of addresses, of which a part is
+/// resident.
 pub const FANOUT_FILTERS_MAX: u64 = 8_192;
 /// A segment of the router's log of a topic: small, because it is a cache. So
 /// many bytes are published before every reader has taken them.

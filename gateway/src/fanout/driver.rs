@@ -4,7 +4,7 @@
 //! that died is rebuilt and every link attached again. Nothing else of the
 //! gateway talks to the router.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ use crate::limits;
 /// One live session's link.
 struct Link<S> {
     subscriber: Arc<S>,
+    /// The number in its name.
+    name: u32,
     filters: Vec<FilterNumber>,
     tx: LinkTx,
     reader: JoinHandle<()>,
@@ -55,6 +57,10 @@ pub(super) struct Driver<S> {
     /// Topic names ever used, and those that are free.
     topics: u32,
     free_topics: Vec<u32>,
+    /// The same with the names of links: the router remembers each for ever. The one
+    /// that is free longest is used first.
+    names: u32,
+    free_names: VecDeque<u32>,
     untaken: Untaken,
     counters: Arc<Counters>,
 }
@@ -114,6 +120,8 @@ impl<S: LiveSubscriber> Driver<S> {
             filters: HashMap::new(),
             topics: 0,
             free_topics: Vec::new(),
+            names: 0,
+            free_names: VecDeque::new(),
             untaken: Untaken::default(),
             counters,
         }
@@ -139,6 +147,9 @@ impl<S: LiveSubscriber> Driver<S> {
             self.counters
                 .links
                 .store(self.links.len() as u64, Ordering::Relaxed);
+            self.counters
+                .names
+                .store(u64::from(self.names), Ordering::Relaxed);
             self.counters
                 .filters
                 .store(self.filters.len() as u64, Ordering::Relaxed);
@@ -183,18 +194,26 @@ impl<S: LiveSubscriber> Driver<S> {
                 if self.links.contains_key(key) {
                     return true;
                 }
-                match Self::open(&self.runtime, core, *key, subscriber, &self.counters) {
+                let name = self.free_names.pop_front().unwrap_or_else(|| {
+                    self.names += 1;
+                    self.names
+                });
+                match Self::open(&self.runtime, core, name, subscriber, &self.counters) {
                     Some(link) => {
                         self.links.insert(*key, link);
                         true
                     }
-                    None => false,
+                    None => {
+                        self.free_names.push_back(name);
+                        false
+                    }
                 }
             }
             Command::Detach(key) => {
                 let Some(mut link) = self.links.remove(key) else {
                     return true;
                 };
+                self.free_names.push_back(link.name);
                 for filter in std::mem::take(&mut link.filters) {
                     self.leave(filter, *key);
                 }
@@ -293,11 +312,11 @@ impl<S: LiveSubscriber> Driver<S> {
     fn open(
         runtime: &Handle,
         core: &Core,
-        key: u64,
+        name: u32,
         subscriber: &Arc<S>,
         counters: &Arc<Counters>,
     ) -> Option<Link<S>> {
-        let (tx, rx) = (core.open)(&format!("l{key}"))?;
+        let (tx, rx) = (core.open)(&format!("l{name}"))?;
         let taken = Arc::new(AtomicU64::new(0));
         let reader = runtime.spawn(read(
             rx,
@@ -308,6 +327,7 @@ impl<S: LiveSubscriber> Driver<S> {
         ));
         Some(Link {
             subscriber: subscriber.clone(),
+            name,
             filters: Vec::new(),
             tx,
             reader,
@@ -333,9 +353,10 @@ impl<S: LiveSubscriber> Driver<S> {
         for (key, link) in old {
             link.reader.abort();
             let _ = self.runtime.block_on(link.reader);
-            let Some(mut fresh) =
-                Self::open(&self.runtime, &core, key, &link.subscriber, &self.counters)
-            else {
+            let (name, subscriber) = (link.name, &link.subscriber);
+            let opened = Self::open(&self.runtime, &core, name, subscriber, &self.counters);
+            let Some(mut fresh) = opened else {
+                self.free_names.push_back(name);
                 continue;
             };
             for filter in link.filters {

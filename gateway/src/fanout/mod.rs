@@ -17,6 +17,8 @@
 //! - Everything is published at QoS 0: the router holds no acknowledgement
 //!   state, so none can run full or out of order. Acknowledgements, packet
 //!   identifiers and redelivery are the session's.
+//! - A link's name is used again once it is gone: the router keeps some 400 bytes
+//!   about each name it ever heard, for ever.
 //! - All links are driven by one thread, in order: a link's reader is stopped
 //!   *before* its disconnect is sent, so no ready event can follow it.
 //! - A link costs about 41 KiB, so a session gets one with its first ordinary
@@ -83,6 +85,8 @@ struct Counters {
     skipped: AtomicU64,
     rebuilt: AtomicU64,
     links: AtomicU64,
+    /// Of links, ever used.
+    names: AtomicU64,
     filters: AtomicU64,
 }
 
@@ -254,5 +258,7 @@ mod tests {
         let got = innocent.wait_for(499).await;
         assert_eq!(got.len(), 499);
         assert_eq!(fanout.rebuilt(), 0);
+        // The router forgets no name.
+        assert_eq!(fanout.counters.names.load(Ordering::Relaxed), 2);
     }
 }
