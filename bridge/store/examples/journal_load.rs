@@ -13,7 +13,8 @@
 //! `RISITI_SYNC=flush` it leaves out our sync: the negative control.
 //! `verify` reopens the journal and checks that each acknowledged record stands
 //! at its position, and none twice. Small generations make both cross borders;
-//! `RISITI_GENERATION_BYTES` sets their size.
+//! `RISITI_GENERATION_BYTES` sets their size. With `RISITI_KEY` (64 hexadecimal digits)
+//! values are encrypted.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -25,7 +26,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use risiti_store::{
-    AckSink, Identity, Journal, NewRecord, Outcome, RecordSource, State, StoreOptions, SyncPolicy,
+    AckSink, Identity, Journal, NewRecord, Outcome, RecordSource, State, StoreKey, StoreOptions,
+    SyncPolicy,
 };
 
 const WINDOW: u64 = 20;
@@ -60,6 +62,9 @@ fn options(dir: &str) -> StoreOptions {
     let defaults = StoreOptions::new(dir);
     StoreOptions {
         generation_bytes: generation_bytes.unwrap_or(defaults.generation_bytes),
+        key: std::env::var("RISITI_KEY")
+            .ok()
+            .and_then(|digits| StoreKey::from_hex(&digits)),
         free_bytes_min: 0,
         ballast_bytes: 1024 * 1024,
         sync: if flush_only {

@@ -52,6 +52,14 @@ pub enum StoreError {
         /// The bound.
         max: usize,
     },
+    /// The key is not the one that the store was written with, or there is none.
+    #[error("{path}: {reason}; nothing in it was touched")]
+    Key {
+        /// The store's directory.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: &'static str,
+    },
     /// The store is closing.
     #[error("the store is closing")]
     Closing,
@@ -75,9 +83,11 @@ impl StoreError {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
             ),
             Self::BudgetSpent { .. } => true,
-            Self::Database { .. } | Self::Damaged { .. } | Self::Limit { .. } | Self::Closing => {
-                false
-            }
+            Self::Database { .. }
+            | Self::Damaged { .. }
+            | Self::Limit { .. }
+            | Self::Key { .. }
+            | Self::Closing => false,
         }
     }
 

@@ -7,9 +7,11 @@
 pub mod alarm;
 mod database;
 mod disk;
+mod encryption;
 pub mod error;
 mod files;
 pub mod journal;
+mod key_check;
 pub mod limits;
 mod mark;
 mod options;
@@ -21,6 +23,7 @@ pub mod state;
 mod watched;
 
 pub use alarm::Alarm;
+pub use encryption::{PackCipher, StoreKey};
 pub use error::StoreError;
 pub use journal::{Health, Journal, RecordSink};
 pub use options::{DurableObserver, StoreOptions, SyncHook, SyncPolicy};

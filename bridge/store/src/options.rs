@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::encryption::StoreKey;
 use crate::limits;
 use crate::record::{NewRecord, Position};
 
@@ -59,6 +60,9 @@ pub struct StoreOptions {
     /// No file of the row log ends before it has this size, bytes. Smaller than
     /// the default only in tests, so that a short run has many.
     pub row_file_bytes_min: u64,
+    /// What values are encrypted with; `None`: they are not. A store that was
+    /// opened with a key is opened with that one ever after (`encryption.rs`).
+    pub key: Option<StoreKey>,
     /// Who reads the journal; a generation goes when all of them released it.
     pub consumers: Vec<String>,
     /// Whether resends are recognised (G2). `false` exists for negative
@@ -86,6 +90,7 @@ impl StoreOptions {
             keep_forwarded_bytes: 0,
             state_segment_bytes: limits::SEGMENT_BYTES as usize,
             row_file_bytes_min: *limits::LOG_FILE_BYTES.start(),
+            key: None,
             consumers: vec!["default".to_string()],
             dedup: true,
             sync: SyncPolicy::Durable,

@@ -45,7 +45,8 @@ pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>,
         .name("journal-commit".to_string())
         .spawn(move || {
             Committer {
-                core: Core::new(shared.id, options, start.clients, start.end, start.number),
+                core: Core::new(shared.id, options, start.clients, start.end, start.number)
+                    .encrypting(shared.cipher.clone()),
                 shared,
                 mark: start.mark,
                 mark_written: Instant::now(),

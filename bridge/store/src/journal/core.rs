@@ -21,6 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::alarm::Alarm;
+use crate::encryption::PackCipher;
 use crate::record::{AckSink, NewRecord, Outcome, Position};
 use crate::{StoreError, limits};
 
@@ -196,6 +197,7 @@ pub struct Core {
     rest: VecDeque<Work>,
     judged: Judged,
     retry_ms: u64,
+    cipher: Option<PackCipher>,
 }
 
 impl Core {
@@ -220,7 +222,15 @@ impl Core {
             rest: VecDeque::new(),
             judged: Judged::default(),
             retry_ms: limits::RETRY_MS_MIN,
+            cipher: None,
         }
+    }
+
+    /// With what is written encrypted, if there is a key.
+    #[must_use]
+    pub fn encrypting(mut self, cipher: Option<PackCipher>) -> Self {
+        self.cipher = cipher;
+        self
     }
 
     /// One past the last durable position.
@@ -352,7 +362,8 @@ impl Core {
 
     fn pack(&self) -> Stage {
         let number = self.writing.as_ref().map_or(0, |w| w.number);
-        let mut packer = Packer::new(self.journal, number, self.end);
+        let mut packer =
+            Packer::new(self.journal, number, self.end).encrypting(self.cipher.clone());
         for record in &self.judged.records {
             packer.add(record);
         }

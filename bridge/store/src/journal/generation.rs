@@ -13,6 +13,9 @@
 //! is read from its raw bytes, by position, every pack checked: reading works on
 //! a full disk, needs no memory but an index, and damage costs what it hit.
 //!
+//! A pack whose tag does not fit the key is damage as well as one whose checksum
+//! does not fit its bytes.
+//!
 //! A generation ends where the next one begins. What it holds beyond that was
 //! never acknowledged.
 
@@ -22,8 +25,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::encryption::PackCipher;
+use crate::key_check::{self, Evidence};
 use crate::record::Position;
-use crate::{StoreError, raw_scan};
+use crate::{StoreError, files, raw_scan};
 
 use super::index::Index;
 use super::pack::{self, Header, JournalId};
@@ -71,11 +76,17 @@ pub(crate) struct SealedGeneration {
     /// `None`: it is gone, and so are its packs.
     file: Option<File>,
     pub(crate) index: Index,
+    cipher: Option<PackCipher>,
 }
 
 impl SealedGeneration {
     /// Finds the packs at `generation.first..end`.
-    pub(crate) fn open(journal: JournalId, generation: &Generation, end: Position) -> Result<Self> {
+    pub(crate) fn open(
+        journal: JournalId,
+        generation: &Generation,
+        end: Position,
+        cipher: Option<PackCipher>,
+    ) -> Result<Self> {
         let path = generation.dir.join("db");
         let mut index = Index::new(journal, generation.number, generation.first, end);
         let file = match File::open(&path) {
@@ -90,7 +101,16 @@ impl SealedGeneration {
                 &path,
                 pack::MAGIC,
                 pack::PACK_BYTES_MAX,
-                &mut |offset, bytes| index.found(offset, bytes),
+                &mut |offset, bytes| {
+                    index.found_if(offset, bytes, &|header, body| {
+                        // Without a key that is for who wants to read it to tell.
+                        let Some(cipher) = cipher.as_ref().filter(|_| header.encrypted) else {
+                            return true;
+                        };
+                        let body = Bytes::copy_from_slice(body);
+                        header.open(bytes, body, Some(cipher)).is_some()
+                    })
+                },
             )?;
         }
         index.sort();
@@ -98,6 +118,7 @@ impl SealedGeneration {
             generation: generation.clone(),
             file,
             index,
+            cipher,
         })
     }
 
@@ -113,9 +134,49 @@ impl SealedGeneration {
                 let path = self.generation.dir.join("db");
                 return Some(Err(StoreError::io("read", &path, e)));
             }
-            pack.decode(bytes.into()).map(Ok)
+            let bytes = Bytes::from(bytes);
+            let (header, body) = pack.decode(bytes.clone())?;
+            if header.encrypted && self.cipher.is_none() {
+                return Some(Err(key_check::missing(&self.generation.dir)));
+            }
+            let body = header.open(&bytes, body, self.cipher.as_ref())?;
+            Some(Ok((header, body)))
         })
     }
+}
+
+/// What the packs of a journal say about a key: a generation is written by one
+/// process, so the newest that holds any pack tells.
+pub(crate) fn evidence(
+    journal_dir: &Path,
+    cipher_of: &dyn Fn(&JournalId) -> PackCipher,
+) -> Result<Evidence> {
+    for dir in files::list(journal_dir)?.iter().rev() {
+        let path = dir.join("db");
+        if Generation::from_dir(dir).is_none() || !files::is_file(&path)? {
+            continue;
+        }
+        let mut found = None;
+        raw_scan::scan_file(&path, pack::MAGIC, pack::PACK_BYTES_MAX, &mut |_, bytes| {
+            let (header, body, length) = Header::decode(bytes)?;
+            let told = if !header.encrypted {
+                Evidence::None
+            } else {
+                let cipher = cipher_of(&header.journal);
+                let body = Bytes::copy_from_slice(body);
+                match header.open(bytes, body, Some(&cipher)) {
+                    Some(_) => Evidence::For,
+                    None => Evidence::Against,
+                }
+            };
+            found = found.max(Some(told));
+            Some(length)
+        })?;
+        if let Some(found) = found {
+            return Ok(found);
+        }
+    }
+    Ok(Evidence::None)
 }
 
 #[cfg(test)]

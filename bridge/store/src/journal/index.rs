@@ -84,9 +84,20 @@ impl Index {
     /// The magic of a pack stands at `offset`: takes the pack if it is one, and
     /// tells its length.
     pub fn found(&mut self, offset: u64, bytes: &[u8]) -> Option<usize> {
-        let (header, _, length) = Header::decode(bytes)?;
+        self.found_if(offset, bytes, &|_, _| true)
+    }
+
+    /// The same, but takes only a pack whose header and body `admits`.
+    pub(crate) fn found_if(
+        &mut self,
+        offset: u64,
+        bytes: &[u8],
+        admits: &dyn Fn(&Header, &[u8]) -> bool,
+    ) -> Option<usize> {
+        let (header, body, length) = Header::decode(bytes)?;
         let ours = header.journal == self.journal && header.generation == self.number;
-        if ours && header.first >= self.first && header.first < self.end {
+        let due = header.first >= self.first && header.first < self.end;
+        if ours && due && admits(&header, body) {
             self.packs.push(PackAt {
                 first: header.first,
                 group_first: header.group_first,

@@ -43,6 +43,7 @@ use parking_lot::{Condvar, Mutex};
 pub use self::core::{Action, Committed, Core, CoreOptions, House, Pause, Work};
 pub use clients::Clients;
 pub use generation::Generation;
+pub(crate) use generation::evidence;
 pub use health::{ConsumerHealth, Health, SYNC_BUCKETS_US, Withheld};
 pub use index::{Index, PackAt};
 pub use pack::{Header, JournalId, Pack};
@@ -52,6 +53,7 @@ pub use read::{Bounds, ReadOn, batch_from, read_on};
 use crate::alarm::Alarm;
 use crate::database::{Database, DatabaseOptions};
 use crate::disk::Disk;
+use crate::encryption::PackCipher;
 use crate::options::StoreOptions;
 use crate::quarantine::Quarantine;
 use crate::record::{AckSink, NewRecord, Outcome, Position, ReadBatch, RecordSource};
@@ -84,6 +86,8 @@ pub(crate) struct Shared {
     dir: PathBuf,
     id: JournalId,
     id_hex: String,
+    /// What packs are encrypted with, if they are.
+    cipher: Option<PackCipher>,
     options: StoreOptions,
     database_options: DatabaseOptions,
     disk: Arc<Disk>,

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 0 | 4 | magic `RsJ1` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | 0 |
+//! | 5 | 1 | 0; 1: the body is encrypted |
 //! | 6 | 16 | journal id |
 //! | 22 | 8 | generation number |
 //! | 30 | 8 | position of its first record |
@@ -18,6 +18,11 @@
 //! | 54 | 4 | body length |
 //! | 58 | 4 | CRC32C of bytes 0..58 and the body |
 //! | 62 | | body |
+//!
+//! The CRC is over what lies on disk, so damage is seen without a key. An encrypted
+//! body is ciphertext and tag (16), as in `encryption.rs`; the associated data is
+//! bytes 0..58, the nonce the first position (8), the fragment (2) and the last two
+//! bytes of the generation number.
 //!
 //! sled's key is the first position (8) and the fragment (2). The body of a pack
 //! with n = 1 is its records, each behind its length (4). A record too large for
@@ -33,12 +38,15 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
+use crate::encryption::{PackCipher, TAG_BYTES};
 use crate::limits;
 use crate::record::{Identity, NewRecord, Position};
 
 pub(crate) const MAGIC: [u8; 4] = *b"RsJ1";
 const VERSION: u8 = 1;
 pub(crate) const HEADER_BYTES: usize = 62;
+/// The header without its CRC.
+const HEAD_BYTES: usize = 58;
 const RECORD_HEADER_BYTES: usize = 25;
 
 /// The largest pack, bytes.
@@ -74,14 +82,17 @@ pub struct Header {
     pub fragment: u16,
     /// Of how many.
     pub fragments: u16,
+    /// Whether the body is encrypted.
+    pub encrypted: bool,
 }
 
 impl Header {
-    fn encode(&self, body: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+    fn encode(&self, body: &[u8], cipher: Option<&PackCipher>) -> Vec<u8> {
+        let body_bytes = body.len() + cipher.map_or(0, |_| TAG_BYTES);
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + body_bytes);
         bytes.put_slice(&MAGIC);
         bytes.put_u8(VERSION);
-        bytes.put_u8(0);
+        bytes.put_u8(u8::from(self.encrypted));
         bytes.put_slice(&self.journal);
         bytes.put_u64(self.generation);
         bytes.put_u64(self.first);
@@ -89,18 +100,45 @@ impl Header {
         bytes.put_u32(self.records);
         bytes.put_u16(self.fragment);
         bytes.put_u16(self.fragments);
-        bytes.put_u32(body.len() as u32);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), body);
-        bytes.put_u32(crc);
+        bytes.put_u32(body_bytes as u32);
+        bytes.put_u32(0);
         bytes.put_slice(body);
+        let (header, body) = bytes.split_at_mut(HEADER_BYTES);
+        let tag = cipher.map(|cipher| cipher.encrypt(self.nonce(), &header[..HEAD_BYTES], body));
+        bytes.put_slice(tag.as_ref().map_or(&[], |tag| &tag[..]));
+        let crc = crc32c::crc32c(&bytes[..HEAD_BYTES]);
+        let crc = crc32c::crc32c_append(crc, &bytes[HEADER_BYTES..]);
+        bytes[HEAD_BYTES..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
         bytes
+    }
+
+    fn nonce(&self) -> [u8; 12] {
+        let mut nonce = [0; 12];
+        nonce[..10].copy_from_slice(&self.key());
+        nonce[10..].copy_from_slice(&self.generation.to_be_bytes()[6..]);
+        nonce
+    }
+
+    /// The records' bytes out of the body of this header's pack; none if they do not
+    /// fit their tag, or the body is encrypted and there is no key.
+    pub(crate) fn open(
+        &self,
+        pack: &[u8],
+        body: Bytes,
+        cipher: Option<&PackCipher>,
+    ) -> Option<Bytes> {
+        if !self.encrypted {
+            return Some(body);
+        }
+        let plain = cipher?.decrypt(self.nonce(), pack.get(..HEAD_BYTES)?, &body)?;
+        Some(plain.into())
     }
 
     /// Decodes the pack at the head of `bytes`: header, body, whole length.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8], usize)> {
         let head = bytes.get(..HEADER_BYTES)?;
-        if head[..4] != MAGIC || head[4] != VERSION {
+        if head[..4] != MAGIC || head[4] != VERSION || head[5] > 1 {
             return None;
         }
         let mut rest = &head[6..];
@@ -114,6 +152,7 @@ impl Header {
             records: rest.get_u32(),
             fragment: rest.get_u16(),
             fragments: rest.get_u16(),
+            encrypted: head[5] == 1,
         };
         let body_bytes = rest.get_u32() as usize;
         let crc = rest.get_u32();
@@ -121,7 +160,7 @@ impl Header {
             return None;
         }
         let body = bytes.get(HEADER_BYTES..HEADER_BYTES + body_bytes)?;
-        if crc32c::crc32c_append(crc32c::crc32c(&head[..58]), body) != crc {
+        if crc32c::crc32c_append(crc32c::crc32c(&head[..HEAD_BYTES]), body) != crc {
             return None;
         }
         Some((header, body, HEADER_BYTES + body_bytes))
@@ -223,6 +262,7 @@ pub(crate) struct Packer {
     body: Vec<u8>,
     body_first: Position,
     packs: Vec<Pack>,
+    cipher: Option<PackCipher>,
 }
 
 impl Packer {
@@ -235,15 +275,26 @@ impl Packer {
             body: Vec::with_capacity(BODY_BYTES_MAX),
             body_first: group_first,
             packs: Vec::new(),
+            cipher: None,
         }
+    }
+
+    /// With bodies encrypted, if there is a key.
+    pub(crate) fn encrypting(mut self, cipher: Option<PackCipher>) -> Self {
+        self.cipher = cipher;
+        self
+    }
+
+    fn body_bytes_max(&self) -> usize {
+        BODY_BYTES_MAX - self.cipher.as_ref().map_or(0, |_| TAG_BYTES)
     }
 
     pub(crate) fn add(&mut self, record: &NewRecord) {
         let bytes = 4 + RECORD_HEADER_BYTES + record_bytes(record);
-        if self.body.len() + bytes > BODY_BYTES_MAX {
+        if self.body.len() + bytes > self.body_bytes_max() {
             self.end_pack();
         }
-        if bytes > BODY_BYTES_MAX {
+        if bytes > self.body_bytes_max() {
             self.add_fragmented(record);
             return;
         }
@@ -257,7 +308,7 @@ impl Packer {
         encode_record(record, &mut whole);
         // Two at least: one alone would be read as records behind their lengths,
         // for which a record that just fills a body has no room.
-        let fragments = whole.len().div_ceil(BODY_BYTES_MAX).max(2);
+        let fragments = whole.len().div_ceil(self.body_bytes_max()).max(2);
         let body_bytes = whole.len().div_ceil(fragments);
         for (fragment, body) in (0_u16..).zip(whole.chunks(body_bytes)) {
             self.push(self.next, 1, fragment, fragments as u16, body);
@@ -288,10 +339,11 @@ impl Packer {
             records,
             fragment,
             fragments,
+            encrypted: self.cipher.is_some(),
         };
         self.packs.push(Pack {
             key: header.key(),
-            value: header.encode(body),
+            value: header.encode(body, self.cipher.as_ref()),
         });
     }
 

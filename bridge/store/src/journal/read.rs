@@ -132,7 +132,8 @@ fn read_live(
     let whole_generation = page.len() < LIVE_PACKS;
     let mut packs = page.iter().filter_map(|(_, value)| {
         let (header, body, _) = Header::decode(value)?;
-        Some(Ok((header, Bytes::copy_from_slice(body))))
+        let body = header.open(value, Bytes::copy_from_slice(body), shared.cipher.as_ref())?;
+        Some(Ok((header, body)))
     });
     if bounds.collect(&mut packs, end, batch)? && whole_generation && batch.records.is_empty() {
         shared.ask_seal();
@@ -211,7 +212,12 @@ impl Shared {
             readers.push(Arc::clone(&open));
             return Ok(open);
         }
-        let opened = Arc::new(SealedGeneration::open(self.id, generation, end)?);
+        let opened = Arc::new(SealedGeneration::open(
+            self.id,
+            generation,
+            end,
+            self.cipher.clone(),
+        )?);
         let missing = opened.index.missing();
         if missing > 0 {
             self.note_damage(

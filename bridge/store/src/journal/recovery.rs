@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::database::DatabaseOptions;
 use crate::disk::Disk;
+use crate::encryption::PackCipher;
 use crate::mark::Mark;
 use crate::options::StoreOptions;
 use crate::quarantine::Quarantine;
@@ -48,12 +49,13 @@ pub(super) fn open(
         .map(|generation| (generation.number, generation))
         .collect();
     let id = journal_id(&dir, &generations)?;
+    let cipher = options.key.as_ref().map(|key| PackCipher::of(key, &id));
     let mut mark = Mark::open(&dir.join("mark"))?;
     let mut clients = Clients::open(state, id)?;
     let floor = mark.value().max(clients.checkpointed()).max(1);
 
     let end = match generations.values().next_back() {
-        Some(newest) => end_of_newest(id, newest, floor)?,
+        Some(newest) => end_of_newest(id, newest, floor, cipher.as_ref())?,
         None => floor,
     };
     // Where the newest pack is damaged only the mark knows that its positions were
@@ -74,6 +76,7 @@ pub(super) fn open(
     let shared = Shared {
         id,
         id_hex: hex(&id),
+        cipher,
         options: options.clone(),
         database_options: DatabaseOptions::of(options, limits::GENERATION_CACHE_BYTES),
         disk,
@@ -117,10 +120,15 @@ pub(super) fn open(
 /// before a kill. It may stand in the page cache only; and if its sync failed,
 /// clean, so that no sync of this file would ever write it. So the file is
 /// written anew, which a kill makes necessary once and a clean end never.
-fn end_of_newest(id: JournalId, newest: &Generation, floor: Position) -> Result<Position> {
+fn end_of_newest(
+    id: JournalId,
+    newest: &Generation,
+    floor: Position,
+    cipher: Option<&PackCipher>,
+) -> Result<Position> {
     let path = newest.dir.join("db");
     let copy = newest.dir.join("db.copy");
-    let sealed = SealedGeneration::open(id, newest, Position::MAX)?;
+    let sealed = SealedGeneration::open(id, newest, Position::MAX, cipher.cloned())?;
     let end = sealed.index.find_end(floor);
     if end > sealed.index.proven(floor) {
         match files::copy_bytes(&path, &copy).and_then(|()| files::rename(&copy, &path)) {
@@ -132,9 +140,8 @@ fn end_of_newest(id: JournalId, newest: &Generation, floor: Position) -> Result<
             }
             Err(error) => return Err(error),
         }
-        return Ok(SealedGeneration::open(id, newest, Position::MAX)?
-            .index
-            .find_end(floor));
+        let anew = SealedGeneration::open(id, newest, Position::MAX, cipher.cloned())?;
+        return Ok(anew.index.find_end(floor));
     }
     Ok(end)
 }

@@ -19,11 +19,11 @@ use crate::database::Database;
 use crate::mark::Mark;
 use crate::{StoreError, limits};
 
-use super::batch::pieces_of;
+use super::batch::{bytes_of, pieces_of};
 use super::envelope::{ENTRY, Envelope, Kind, LIFE_SHIFT};
 use super::log::{self, Appended, LogWriter};
 use super::writes::Writes;
-use super::{CommitSink, Queue, Shared, Work, rebuild};
+use super::{CommitSink, Queue, Shared, Work, read, rebuild};
 
 /// Where the committer begins.
 pub(super) struct Start {
@@ -242,7 +242,12 @@ impl Committer {
                 Work::DropRow { key } => {
                     // Several readers may have met it.
                     let told = log_group.touches(key);
-                    if !told && matches!(rows.get(key), Err(StoreError::Damaged { .. })) {
+                    if !told
+                        && matches!(
+                            read::row(&self.shared, key),
+                            Err(StoreError::Damaged { .. })
+                        )
+                    {
                         damaged.push(rows.raw(key).unwrap_or_default());
                         log_group.row(key, None);
                     }
@@ -299,7 +304,9 @@ impl Committer {
                     tracing::error!(%reason, "state: damage met while reading, contents moved");
                 }
                 Work::SetAside { stored_key, bytes } => {
-                    if database.get(stored_key)?.is_some_and(|now| now == *bytes) {
+                    // Several readers may have met it.
+                    let told = writes.removes.contains(stored_key);
+                    if !told && database.get(stored_key)?.is_some_and(|now| now == *bytes) {
                         self.shared.quarantine.take_bytes(bytes, "state-value")?;
                         self.shared.health.lock().damaged_values += 1;
                         writes.removes.push(stored_key.clone());
@@ -407,7 +414,7 @@ fn take_group(queue: &mut Queue) -> Vec<Work> {
                     // Numbered rows go elsewhere.
                     if !log::is_numbered(key) {
                         work_keys.push(xxh3_64(key));
-                        work_others += pieces_of(value.as_ref().map_or(0, Vec::len));
+                        work_others += pieces_of(bytes_of(value.as_ref()));
                     }
                 }
             }

@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | 0 | 4 | magic `RsS1` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | kind: 0 value, 1 tombstone, 2 head of a large value, 3 piece of one |
+//! | 5 | 1 | kind: 0 value, 1 tombstone, 2 head of a large value, 3 piece of one; +16: the value, or what the pieces of a head hold, is encrypted as in `encryption.rs` |
 //! | 6 | 8 | stamp: the commit that wrote it; grows, also over restarts |
 //! | 14 | 8 | the last stamp known to be durable when this was written |
 //! | 22 | 2 | entries of its atomic batch (0: not part of one) |
@@ -30,6 +30,8 @@ use crate::limits;
 pub(crate) const MAGIC: [u8; 4] = *b"RsS1";
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 34;
+/// Added to the kind.
+const ENCRYPTED: u8 = 16;
 
 /// The largest envelope, bytes.
 pub(crate) const ENVELOPE_BYTES_MAX: usize = limits::STATE_ENTRY_BYTES_MAX;
@@ -75,6 +77,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Envelope<'a> {
     pub(crate) kind: Kind,
+    pub(crate) encrypted: bool,
     pub(crate) stamp: u64,
     pub(crate) durable_stamp: u64,
     pub(crate) batch_entries: u16,
@@ -87,7 +90,7 @@ impl<'a> Envelope<'a> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES + self.key.len() + self.value.len());
         bytes.extend_from_slice(&MAGIC);
         bytes.push(VERSION);
-        bytes.push(self.kind.byte());
+        bytes.push(self.kind.byte() | if self.encrypted { ENCRYPTED } else { 0 });
         bytes.extend_from_slice(&self.stamp.to_be_bytes());
         bytes.extend_from_slice(&self.durable_stamp.to_be_bytes());
         bytes.extend_from_slice(&self.batch_entries.to_be_bytes());
@@ -106,7 +109,7 @@ impl<'a> Envelope<'a> {
         if header[..4] != MAGIC || header[4] != VERSION {
             return None;
         }
-        let kind = Kind::from_byte(header[5])?;
+        let kind = Kind::from_byte(header[5] & !ENCRYPTED)?;
         let key_len = usize::from(u16::from_be_bytes(header[24..26].try_into().ok()?));
         let value_len = u32::from_be_bytes(header[26..30].try_into().ok()?) as usize;
         let end = HEADER_BYTES.checked_add(key_len)?.checked_add(value_len)?;
@@ -121,6 +124,7 @@ impl<'a> Envelope<'a> {
         }
         let envelope = Self {
             kind,
+            encrypted: header[5] & ENCRYPTED != 0,
             stamp: u64::from_be_bytes(header[6..14].try_into().ok()?),
             durable_stamp: u64::from_be_bytes(header[14..22].try_into().ok()?),
             batch_entries: u16::from_be_bytes(header[22..24].try_into().ok()?),
@@ -209,6 +213,7 @@ mod tests {
     fn any_flipped_bit_of_an_envelope_is_seen() {
         let whole = Envelope {
             kind: Kind::Value,
+            encrypted: false,
             stamp: 5,
             durable_stamp: 4,
             batch_entries: 2,
@@ -229,6 +234,7 @@ mod tests {
         let key = piece_key(&[7; limits::KEY_BYTES_MAX], u16::MAX);
         let piece = Envelope {
             kind: Kind::Piece,
+            encrypted: false,
             stamp: u64::MAX,
             durable_stamp: u64::MAX,
             batch_entries: u16::MAX,

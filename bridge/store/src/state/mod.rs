@@ -37,6 +37,7 @@ mod salvage;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod value;
 mod writes;
 
 use std::collections::VecDeque;
@@ -48,13 +49,15 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 pub use batch::Batch;
+pub(crate) use value::evidence;
 
 use crate::alarm::Alarm;
 use crate::database::{Database, DatabaseOptions};
 use crate::disk::Disk;
+use crate::encryption::ValueCipher;
 use crate::options::{StoreOptions, SyncPolicy};
 use crate::quarantine::Quarantine;
-use crate::{StoreError, limits};
+use crate::{StoreError, key_check, limits};
 
 /// A key and its value.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
@@ -113,6 +116,8 @@ pub struct State {
 pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) database_options: DatabaseOptions,
+    /// What values are encrypted with, if they are.
+    cipher: Option<ValueCipher>,
     /// `None` only while a replacement is being put in its place.
     pub(crate) database: RwLock<Option<Arc<Database>>>,
     pub(crate) quarantine: Quarantine,
@@ -162,17 +167,12 @@ impl State {
     /// Damage is repaired as far as the bytes allow and told in the report.
     ///
     /// # Errors
-    /// The operating system refused.
+    /// The operating system refused, or ([`StoreError::Key`], before anything is
+    /// touched) the key is not the store's.
     pub fn open(options: &StoreOptions) -> Result<(Arc<Self>, OpenReport), StoreError> {
+        let cipher = key_check::check(options)?;
         let disk = Disk::open(options)?;
-        Self::open_on(options, disk)
-    }
-
-    pub(crate) fn open_on(
-        options: &StoreOptions,
-        disk: Arc<Disk>,
-    ) -> Result<(Arc<Self>, OpenReport), StoreError> {
-        let (shared, start, report) = rebuild::open(options, disk)?;
+        let (shared, start, report) = rebuild::open(options, disk, cipher)?;
         let shared = Arc::new(shared);
         let committer = committer::spawn(Arc::clone(&shared), start)?;
         let state = Self {
@@ -232,8 +232,9 @@ impl State {
         batch: Batch,
         sink: Option<(Arc<dyn CommitSink>, u64)>,
     ) -> Result<(), StoreError> {
-        batch.check()?;
-        let mut parts = batch.into_parts();
+        let cipher = self.shared.cipher.as_ref();
+        batch.check(value::grows_bytes(cipher))?;
+        let mut parts = value::encrypted(batch, cipher)?.into_parts();
         let last = parts.pop().unwrap_or_default();
         for batch in parts {
             self.shared.enqueue(Work::Commit { batch, sink: None })?;

@@ -9,6 +9,7 @@ use crate::StoreError;
 use crate::database::Database;
 
 use super::envelope::{Envelope, Head, Kind, entry_key, piece_key};
+use super::value::Value;
 use super::{KeyValue, Shared, Work, log};
 
 /// How often a large value that is being overwritten is read again.
@@ -16,7 +17,7 @@ const TRIES: usize = 16;
 
 pub(super) fn get(shared: &Shared, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     if log::is_numbered(key) {
-        let found = shared.rows.get(key);
+        let found = row(shared, key);
         if matches!(found, Err(StoreError::Damaged { .. })) {
             drop_row(shared, key);
         }
@@ -28,9 +29,9 @@ pub(super) fn get(shared: &Shared, key: &[u8]) -> Result<Option<Vec<u8>>, StoreE
         let Some(bytes) = database.get(&stored_key)? else {
             return Ok(None);
         };
-        match assemble(&database, &stored_key, &bytes)? {
-            Assembled::Whole(value) => return Ok(value),
-            Assembled::Damaged => {
+        match read(shared, &database, &stored_key, &bytes)? {
+            Read::Whole(value) => return Ok(value),
+            Read::Damaged => {
                 if database.get(&stored_key)?.is_some_and(|now| now == bytes) {
                     set_aside(shared, &stored_key, &bytes);
                     return Err(damaged(&database, key));
@@ -39,6 +40,42 @@ pub(super) fn get(shared: &Shared, key: &[u8]) -> Result<Option<Vec<u8>>, StoreE
         }
     }
     Err(damaged(&database, key))
+}
+
+/// A numbered row.
+///
+/// # Errors
+/// [`StoreError::Damaged`], or it can't be read now.
+pub(super) fn row(shared: &Shared, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(value) = shared.rows.get(key)? else {
+        return Ok(None);
+    };
+    match value.open(key, shared.cipher.as_ref(), &shared.dir)? {
+        Some(value) => Ok(Some(value)),
+        None => Err(shared.rows.unfit(key)),
+    }
+}
+
+enum Read {
+    /// `None`: deleted.
+    Whole(Option<Vec<u8>>),
+    Damaged,
+}
+
+/// The value whose entry is `bytes`, as its caller put it.
+fn read(
+    shared: &Shared,
+    database: &Database,
+    stored_key: &[u8],
+    bytes: &[u8],
+) -> Result<Read, StoreError> {
+    let value = match assemble(database, stored_key, bytes)? {
+        Assembled::Whole(Some(value)) => value,
+        Assembled::Whole(None) => return Ok(Read::Whole(None)),
+        Assembled::Damaged => return Ok(Read::Damaged),
+    };
+    let opened = value.open(&stored_key[1..], shared.cipher.as_ref(), &shared.dir)?;
+    Ok(opened.map_or(Read::Damaged, |value| Read::Whole(Some(value))))
 }
 
 pub(super) fn scan(
@@ -105,10 +142,10 @@ fn scan_database(
         })?;
         let last_page = page.len() < wanted;
         for (stored_key, bytes) in &page {
-            match assemble(&database, stored_key, bytes)? {
-                Assembled::Whole(Some(value)) => found.push((stored_key[1..].to_vec(), value)),
-                Assembled::Whole(None) => {}
-                Assembled::Damaged => match get(shared, &stored_key[1..]) {
+            match read(shared, &database, stored_key, bytes)? {
+                Read::Whole(Some(value)) => found.push((stored_key[1..].to_vec(), value)),
+                Read::Whole(None) => {}
+                Read::Damaged => match get(shared, &stored_key[1..]) {
                     // It was being overwritten.
                     Ok(Some(value)) => found.push((stored_key[1..].to_vec(), value)),
                     Ok(None) | Err(StoreError::Damaged { .. }) => {}
@@ -126,11 +163,11 @@ fn scan_database(
 
 pub(super) enum Assembled {
     /// `None`: deleted.
-    Whole(Option<Vec<u8>>),
+    Whole(Option<Value>),
     Damaged,
 }
 
-/// Puts together the value whose entry is `bytes`.
+/// Puts together the value whose entry is `bytes`, as it was written.
 pub(super) fn assemble(
     database: &Database,
     stored_key: &[u8],
@@ -140,7 +177,12 @@ pub(super) fn assemble(
         return Ok(Assembled::Damaged);
     };
     match envelope.kind {
-        Kind::Value => return Ok(Assembled::Whole(Some(envelope.value.to_vec()))),
+        Kind::Value => {
+            return Ok(Assembled::Whole(Some(Value {
+                bytes: envelope.value.to_vec(),
+                encrypted: envelope.encrypted,
+            })));
+        }
         Kind::Tombstone => return Ok(Assembled::Whole(None)),
         Kind::Piece => return Ok(Assembled::Damaged),
         Kind::Head => {}
@@ -164,7 +206,10 @@ pub(super) fn assemble(
     if value.len() != head.total_bytes || crc32c::crc32c(&value) != head.crc {
         return Ok(Assembled::Damaged);
     }
-    Ok(Assembled::Whole(Some(value)))
+    Ok(Assembled::Whole(Some(Value {
+        bytes: value,
+        encrypted: envelope.encrypted,
+    })))
 }
 
 fn set_aside(shared: &Shared, stored_key: &[u8], bytes: &[u8]) {

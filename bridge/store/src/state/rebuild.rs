@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::alarm::Alarm;
 use crate::database::{Database, DatabaseOptions};
 use crate::disk::Disk;
+use crate::encryption::ValueCipher;
 use crate::mark::Mark;
 use crate::options::StoreOptions;
 use crate::quarantine::Quarantine;
@@ -26,12 +27,17 @@ use super::log::{self, LogEnd};
 use super::read::{Assembled, assemble};
 use super::salvage::{Index, salvage};
 use super::seal;
+use super::value::Value;
 use super::writes::Writes;
 use super::{OpenReport, Queue, Shared, StateHealth};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, Start, OpenReport)> {
+pub(super) fn open(
+    options: &StoreOptions,
+    disk: Arc<Disk>,
+    cipher: Option<ValueCipher>,
+) -> Result<(Shared, Start, OpenReport)> {
     let dir = options.dir.join("state");
     let database_options = DatabaseOptions {
         segment_bytes: options.state_segment_bytes,
@@ -138,6 +144,7 @@ pub(super) fn open(options: &StoreOptions, disk: Arc<Disk>) -> Result<(Shared, S
     let shared = Shared {
         dir,
         database_options,
+        cipher,
         database: RwLock::new(Some(Arc::new(database))),
         quarantine,
         disk,
@@ -373,7 +380,7 @@ impl<'a> Filler<'a> {
         }
     }
 
-    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+    pub(super) fn put(&mut self, key: &[u8], value: &Value) -> Result<()> {
         self.writes.put(key, value);
         self.entries += 1;
         if self.writes.keys() >= PAGE {

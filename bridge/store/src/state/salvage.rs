@@ -13,6 +13,7 @@ use crate::{StoreError, files, raw_scan};
 
 use super::envelope::{ENTRY, ENVELOPE_BYTES_MAX, Envelope, Head, Kind, MAGIC, PIECE, piece_key};
 use super::rebuild::Filler;
+use super::value::Value;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -33,7 +34,7 @@ pub(super) fn salvage(
     let stamp = index.last_stamp.max(stamp_min);
     let database = Database::create(&building, options)?;
     let mut filler = Filler::new(&database, stamp);
-    let mut large: HashMap<Vec<u8>, (Head, u64)> = HashMap::new();
+    let mut large: HashMap<Vec<u8>, (Head, u64, bool)> = HashMap::new();
     let mut filled: HashSet<Vec<u8>> = HashSet::new();
     let mut failure = None;
     raw_scan::scan_database(from, MAGIC, ENVELOPE_BYTES_MAX, &mut |_, bytes| {
@@ -44,10 +45,19 @@ pub(super) fn salvage(
         if wanted && failure.is_none() {
             filled.insert(envelope.key.to_vec());
             match envelope.kind {
-                Kind::Value => failure = filler.put(&envelope.key[1..], envelope.value).err(),
+                Kind::Value => {
+                    let value = Value {
+                        bytes: envelope.value.to_vec(),
+                        encrypted: envelope.encrypted,
+                    };
+                    failure = filler.put(&envelope.key[1..], &value).err();
+                }
                 Kind::Head => {
                     if let Some(head) = Head::decode(envelope.value) {
-                        large.insert(envelope.key[1..].to_vec(), (head, envelope.stamp));
+                        large.insert(
+                            envelope.key[1..].to_vec(),
+                            (head, envelope.stamp, envelope.encrypted),
+                        );
                     }
                 }
                 Kind::Tombstone | Kind::Piece => {}
@@ -58,9 +68,9 @@ pub(super) fn salvage(
     if let Some(error) = failure {
         return Err(error);
     }
-    for (key, (head, stamp)) in large {
-        if let Some(value) = large_value(from, &key, head, stamp)? {
-            filler.put(&key, &value)?;
+    for (key, (head, stamp, encrypted)) in large {
+        if let Some(bytes) = large_value(from, &key, head, stamp)? {
+            filler.put(&key, &Value { bytes, encrypted })?;
         }
     }
     let entries = filler.finish()?;
@@ -169,6 +179,7 @@ mod tests {
         for (name, stamp, batch_entries) in [("a", 5, 2), ("b", 5, 2), ("a", 6, 3)] {
             let envelope = Envelope {
                 kind: Kind::Value,
+                encrypted: false,
                 stamp,
                 durable_stamp: 4,
                 batch_entries,

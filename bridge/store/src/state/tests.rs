@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
+use crate::encryption::StoreKey;
 use crate::files;
 use crate::options::SyncHook;
 
@@ -204,7 +205,12 @@ fn survives(damage: impl Fn(&mut fastrand::Rng, &Path)) {
     for seed in 0..24 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let dir = tempfile::tempdir().unwrap();
-        let state = open(dir.path());
+        let options = StoreOptions {
+            key: (seed % 2 == 1).then(|| StoreKey::new([7; 32])),
+            ..options(dir.path())
+        };
+        let open = || State::open(&options).unwrap().0;
+        let state = open();
         for n in 0..300_u32 {
             state.commit(put(&n.to_be_bytes(), &value(n))).unwrap();
         }
@@ -216,12 +222,12 @@ fn survives(damage: impl Fn(&mut fastrand::Rng, &Path)) {
         if rng.bool() {
             // A snapshot is written when an existing database is opened.
             drop(state);
-            drop(open(dir.path()));
+            drop(open());
         } else {
             drop(state);
         }
         damage(&mut rng, &dir.path().join("state/db"));
-        let (state, report) = State::open(&options(dir.path())).unwrap();
+        let (state, report) = State::open(&options).unwrap();
         let (mut there, mut came_back) = (0, 0);
         for n in 0..300_u32 {
             match read_to_the_end(&state, n) {

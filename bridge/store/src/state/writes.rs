@@ -10,11 +10,12 @@ use super::envelope::{
     Envelope, Head, Kind, LAST_STAMP_KEY, LOG_END_KEY, PIECE_BYTES, entry_key, piece_key,
 };
 use super::log::{self, LogEnd};
+use super::value::Value;
 
 /// What one group writes, by sled's keys.
 #[derive(Default)]
 pub(super) struct Writes {
-    pub(super) puts: BTreeMap<Vec<u8>, (Kind, Vec<u8>)>,
+    pub(super) puts: BTreeMap<Vec<u8>, (Kind, Value)>,
     pub(super) removes: Vec<Vec<u8>>,
 }
 
@@ -28,7 +29,7 @@ impl Writes {
     }
 
     pub(super) fn tombstones(&self) -> usize {
-        let is_tombstone = |put: &&(Kind, Vec<u8>)| put.0 == Kind::Tombstone;
+        let is_tombstone = |put: &&(Kind, Value)| put.0 == Kind::Tombstone;
         self.puts.values().filter(is_tombstone).count()
     }
 
@@ -40,7 +41,8 @@ impl Writes {
             &end.salt.to_be_bytes(),
         ]
         .concat();
-        self.puts.insert(LOG_END_KEY.to_vec(), (Kind::Value, value));
+        self.puts
+            .insert(LOG_END_KEY.to_vec(), (Kind::Value, Value::plain(value)));
     }
 
     /// Adds what is not a numbered row.
@@ -51,7 +53,7 @@ impl Writes {
             }
             let stored_key = entry_key(key);
             let pieces_before = match self.puts.get(&stored_key) {
-                Some((Kind::Head, head)) => Head::decode(head).map_or(0, |head| head.pieces),
+                Some((Kind::Head, head)) => Head::decode(&head.bytes).map_or(0, |head| head.pieces),
                 Some(_) => 0,
                 None => match database.get(&stored_key)? {
                     None if value.is_none() => continue,
@@ -65,7 +67,8 @@ impl Writes {
             let pieces = match value {
                 Some(value) => self.put(key, value),
                 None => {
-                    self.puts.insert(stored_key, (Kind::Tombstone, Vec::new()));
+                    let nothing = Value::plain(Vec::new());
+                    self.puts.insert(stored_key, (Kind::Tombstone, nothing));
                     0
                 }
             };
@@ -79,18 +82,22 @@ impl Writes {
     }
 
     /// Adds a whole value; returns its pieces.
-    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> u16 {
-        if pieces_of(value.len()) == 0 {
+    pub(super) fn put(&mut self, key: &[u8], value: &Value) -> u16 {
+        if pieces_of(value.bytes.len()) == 0 {
             self.puts
-                .insert(entry_key(key), (Kind::Value, value.to_vec()));
+                .insert(entry_key(key), (Kind::Value, value.clone()));
             return 0;
         }
-        let head = Head::of(value);
-        self.puts
-            .insert(entry_key(key), (Kind::Head, head.encode().to_vec()));
-        for (piece, bytes) in (0_u16..).zip(value.chunks(PIECE_BYTES)) {
+        let head = Head::of(&value.bytes);
+        let told = Value {
+            bytes: head.encode().to_vec(),
+            encrypted: value.encrypted,
+        };
+        self.puts.insert(entry_key(key), (Kind::Head, told));
+        for (piece, bytes) in (0_u16..).zip(value.bytes.chunks(PIECE_BYTES)) {
+            let bytes = Value::plain(bytes.to_vec());
             self.puts
-                .insert(piece_key(key, piece), (Kind::Piece, bytes.to_vec()));
+                .insert(piece_key(key, piece), (Kind::Piece, bytes));
         }
         head.pieces
     }
@@ -112,9 +119,10 @@ impl Writes {
         // All puts of a group share one stamp and carry their number, so that a
         // salvage can tell a torn group from a whole one.
         let batch_entries = (self.puts.len() + 1) as u16;
-        let mut put = |key: &[u8], kind: Kind, value: &[u8]| {
+        let mut put = |key: &[u8], kind: Kind, encrypted: bool, value: &[u8]| {
             let envelope = Envelope {
                 kind,
+                encrypted,
                 stamp,
                 durable_stamp,
                 batch_entries,
@@ -126,9 +134,9 @@ impl Writes {
             batch.insert(key, envelope);
         };
         for (key, (kind, value)) in &self.puts {
-            put(key, *kind, value);
+            put(key, *kind, value.encrypted, &value.bytes);
         }
-        put(LAST_STAMP_KEY, Kind::Value, &[]);
+        put(LAST_STAMP_KEY, Kind::Value, false, &[]);
         database.apply(batch)?;
         Ok(bytes)
     }

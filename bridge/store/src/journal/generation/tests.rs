@@ -33,7 +33,7 @@ fn written(dir: &Path) -> Generation {
 #[test]
 fn a_sealed_generation_gives_the_packs_that_lie_in_its_file() {
     let dir = tempfile::tempdir().unwrap();
-    let sealed = SealedGeneration::open(JOURNAL, &written(dir.path()), 7).unwrap();
+    let sealed = SealedGeneration::open(JOURNAL, &written(dir.path()), 7, None).unwrap();
     assert_eq!(sealed.index.missing(), 0);
     let packs: Vec<_> = sealed.packs_from(6).map(Result::unwrap).collect();
     assert_eq!(packs.len(), 1);
@@ -48,7 +48,7 @@ fn g11_a_generation_whose_file_is_gone_answers_with_all_of_it_missing() {
     let dir = tempfile::tempdir().unwrap();
     let generation = written(dir.path());
     std::fs::remove_file(generation.dir.join("db")).unwrap();
-    let sealed = SealedGeneration::open(JOURNAL, &generation, 7).unwrap();
+    let sealed = SealedGeneration::open(JOURNAL, &generation, 7, None).unwrap();
     assert_eq!(sealed.index.missing(), 2);
     assert!(sealed.packs_from(5).next().is_none());
 }
@@ -58,5 +58,38 @@ fn g11_a_file_that_can_not_be_opened_is_not_taken_for_one_that_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let generation = Generation::new(dir.path(), 3, 5);
     std::fs::write(&generation.dir, b"no directory").unwrap();
-    assert!(SealedGeneration::open(JOURNAL, &generation, 7).is_err());
+    assert!(SealedGeneration::open(JOURNAL, &generation, 7, None).is_err());
+}
+
+#[test]
+fn g11_a_pack_that_does_not_fit_its_tag_is_missing_though_its_checksum_fits() {
+    let dir = tempfile::tempdir().unwrap();
+    let generation = Generation::new(dir.path(), 3, 5);
+    std::fs::create_dir(&generation.dir).unwrap();
+    let cipher = PackCipher::of(&crate::StoreKey::new([7; 32]), &JOURNAL);
+    let mut packer = Packer::new(JOURNAL, 3, 5).encrypting(Some(cipher.clone()));
+    packer.add(&numbered("t", 1));
+    packer.add(&numbered("t", 2));
+    let mut bytes = packer.finish().remove(0).value;
+    let open = |bytes: &[u8], cipher| {
+        std::fs::write(generation.dir.join("db"), bytes).unwrap();
+        SealedGeneration::open(JOURNAL, &generation, 7, cipher).unwrap()
+    };
+    let sealed = open(&bytes, Some(cipher.clone()));
+    assert_eq!(sealed.index.missing(), 0);
+    let (header, body) = sealed.packs_from(5).next().unwrap().unwrap();
+    let records = pack::records_of(&header, body).unwrap();
+    assert_eq!(records, [numbered("t", 1), numbered("t", 2)]);
+    // Without a key nothing is missing, and nothing can be read.
+    let locked = open(&bytes, None);
+    assert_eq!(locked.index.missing(), 0);
+    let first = locked.packs_from(5).next().unwrap();
+    assert!(matches!(first, Err(StoreError::Key { .. })), "{first:?}");
+
+    bytes[70] ^= 1;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..58]), &bytes[pack::HEADER_BYTES..]);
+    bytes[58..62].copy_from_slice(&crc.to_be_bytes());
+    let sealed = open(&bytes, Some(cipher));
+    assert_eq!(sealed.index.missing(), 2);
+    assert!(sealed.packs_from(5).next().is_none());
 }

@@ -1,6 +1,7 @@
 //! Packs and records as they lie on disk, and their borders.
 
 use super::*;
+use crate::encryption::StoreKey;
 
 #[test]
 fn a_record_of_any_size_at_the_borders_of_a_pack_is_read_as_it_was_written() {
@@ -13,10 +14,17 @@ fn a_record_of_any_size_at_the_borders_of_a_pack_is_read_as_it_was_written() {
         payload: Bytes::from(vec![7; payload_bytes]),
     };
     let overhead = 4 + RECORD_HEADER_BYTES + record_bytes(&record(0));
-    for border in [BODY_BYTES_MAX, 2 * BODY_BYTES_MAX] {
+    let key = StoreKey::new([7; 32]);
+    let encrypted = Some(PackCipher::of(&key, &[3; 16]));
+    for (border, cipher) in [
+        (BODY_BYTES_MAX, None),
+        (2 * BODY_BYTES_MAX, None),
+        (BODY_BYTES_MAX - TAG_BYTES, encrypted.clone()),
+        (2 * (BODY_BYTES_MAX - TAG_BYTES), encrypted),
+    ] {
         for payload_bytes in border - overhead - 8..border - overhead + 64 {
             let written = record(payload_bytes);
-            let mut packer = Packer::new([3; 16], 1, 5);
+            let mut packer = Packer::new([3; 16], 1, 5).encrypting(cipher.clone());
             packer.add(&written);
             let packs = packer.finish();
             let mut body = Vec::new();
@@ -26,7 +34,10 @@ fn a_record_of_any_size_at_the_borders_of_a_pack_is_read_as_it_was_written() {
                 assert_eq!(bytes, pack.value.len());
                 assert_eq!(usize::from(header.fragments), packs.len());
                 first = first.or(Some(header));
-                body.extend_from_slice(part);
+                assert!(bytes <= PACK_BYTES_MAX);
+                let part = Bytes::copy_from_slice(part);
+                let part = header.open(&pack.value, part, cipher.as_ref());
+                body.extend_from_slice(&part.expect("it fits its tag"));
             }
             let read = records_of(&first.expect("one pack at least"), body.into());
             assert_eq!(read, Some(vec![written]), "{payload_bytes} bytes");
@@ -176,4 +187,56 @@ fn g11_a_body_that_is_shorter_than_its_header_says_is_no_records() {
     }
     let longer = [&body[..], &[0]].concat();
     assert_eq!(records_of(&header, longer.into()), None);
+}
+
+/// A pack with one record, encrypted.
+fn encrypted_pack(cipher: &PackCipher) -> Vec<u8> {
+    let mut packer = Packer::new([3; 16], 0x0102, 5).encrypting(Some(cipher.clone()));
+    packer.add(&NewRecord {
+        payload: Bytes::from_static(b"a payment"),
+        ..decode_record(vec![0; RECORD_HEADER_BYTES].into()).expect("a record")
+    });
+    packer.finish().remove(0).value
+}
+
+/// Made by another implementation (OpenSSL's).
+#[test]
+fn an_encrypted_pack_is_its_bytes_on_disk() {
+    let cipher = PackCipher::of(&StoreKey::new([7; 32]), &[3; 16]);
+    let whole = encrypted_pack(&cipher);
+    let hex: String = whole.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "52734a31010103030303030303030303030303030303000000000000010200000000000000050000000000000005000000010000000100000036ae98304cf97ccd3994a16a8b8ae0b2c1caed940c0ec464fa8c554414de722b5efcaf7bc43828bbd2f21d647c6ce1adf0a14265393db1451082eb"
+    );
+    assert!(!whole.windows(9).any(|w| w == b"a payment"));
+    let mut plain = Packer::new([3; 16], 0x0102, 5);
+    plain.add(&decode_record(vec![0; RECORD_HEADER_BYTES].into()).expect("a record"));
+    assert_eq!(plain.finish()[0].value[5], 0, "as it ever was");
+}
+
+/// The checksum is no proof of who wrote a pack: the tag is.
+#[test]
+fn a_bit_that_is_flipped_under_a_checksum_made_to_fit_does_not_fit_the_tag() {
+    let cipher = PackCipher::of(&StoreKey::new([7; 32]), &[3; 16]);
+    let whole = encrypted_pack(&cipher);
+    let open = |whole: &[u8], cipher| {
+        let (header, body, _) = Header::decode(whole)?;
+        assert!(header.encrypted);
+        header.open(whole, Bytes::copy_from_slice(body), cipher)
+    };
+    assert!(open(&whole, Some(&cipher)).is_some());
+    assert!(open(&whole, None).is_none());
+    let other = PackCipher::of(&StoreKey::new([7; 32]), &[4; 16]);
+    assert!(open(&whole, Some(&other)).is_none(), "another journal's");
+    for bit in 6 * 8..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..58]), &bytes[HEADER_BYTES..]);
+        bytes[58..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
+        // The checksum itself is what was made to fit.
+        if !(58 * 8..HEADER_BYTES * 8).contains(&bit) {
+            assert!(open(&bytes, Some(&cipher)).is_none(), "bit {bit}");
+        }
+    }
 }

@@ -17,6 +17,7 @@
 //! | 0 | a numbered row |
 //! | 1 | a numbered row is deleted |
 //! | 2, 3 | another row of the same commit is put, or deleted: for the case that the database never heard of it |
+//! | +16 | for 0 and 2: the value is encrypted as in `encryption.rs` |
 //! | 4 | end of the commit; value: how many entries it has beside this one (4) |
 //! | 5 | begin of a file; value: its number (8), that of the one before it and as far as its commits went (8, 8; 0: there was none), the salt (4) |
 //!
@@ -24,15 +25,18 @@
 //! know it can't write a payload that looks like an entry, should damage make a
 //! search begin in the middle of it.
 
+use crate::encryption::VALUE_GROWS_BYTES;
 use crate::limits;
 
 pub(super) const MAGIC: [u8; 4] = *b"RsO1";
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 24;
+/// Added to the kind.
+const ENCRYPTED: u8 = 16;
 
 /// The largest entry, bytes.
 pub(super) const ENTRY_BYTES_MAX: usize =
-    HEADER_BYTES + limits::KEY_BYTES_MAX + limits::STATE_VALUE_BYTES_MAX;
+    HEADER_BYTES + limits::KEY_BYTES_MAX + limits::STATE_VALUE_BYTES_MAX + VALUE_GROWS_BYTES;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -73,6 +77,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
     pub(super) kind: Kind,
+    pub(super) encrypted: bool,
     pub(super) stamp: u64,
     pub(super) key: &'a [u8],
     pub(super) value: &'a [u8],
@@ -88,7 +93,7 @@ impl<'a> Entry<'a> {
         let at = bytes.len();
         bytes.extend_from_slice(&MAGIC);
         bytes.push(VERSION);
-        bytes.push(self.kind.byte());
+        bytes.push(self.kind.byte() | if self.encrypted { ENCRYPTED } else { 0 });
         bytes.extend_from_slice(&self.stamp.to_be_bytes());
         bytes.extend_from_slice(&(self.key.len() as u16).to_be_bytes());
         bytes.extend_from_slice(&(self.value.len() as u32).to_be_bytes());
@@ -104,7 +109,7 @@ impl<'a> Entry<'a> {
         if header[..4] != MAGIC || header[4] != VERSION {
             return None;
         }
-        let kind = Kind::from_byte(header[5])?;
+        let kind = Kind::from_byte(header[5] & !ENCRYPTED)?;
         let salt = if kind == Kind::Begin { 0 } else { salt };
         let key_len = usize::from(u16::from_be_bytes(header[14..16].try_into().ok()?));
         let value_len = u32::from_be_bytes(header[16..20].try_into().ok()?) as usize;
@@ -120,6 +125,7 @@ impl<'a> Entry<'a> {
         }
         Some(Self {
             kind,
+            encrypted: header[5] & ENCRYPTED != 0,
             stamp: u64::from_be_bytes(header[6..14].try_into().ok()?),
             key,
             value,
@@ -140,6 +146,7 @@ mod tests {
     fn any_flipped_bit_of_an_entry_is_seen() {
         let entry = Entry {
             kind: Kind::Row,
+            encrypted: false,
             stamp: 7,
             key: b"key",
             value: b"value",

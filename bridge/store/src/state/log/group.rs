@@ -1,6 +1,7 @@
 //! What one commit appends to the row log.
 
 use crate::state::Batch;
+use crate::state::value::Value;
 
 use super::entry::{Entry, Kind};
 use super::{LogEnd, is_numbered};
@@ -30,14 +31,14 @@ impl Group {
     }
 
     /// A numbered row is put or deleted.
-    pub(in crate::state) fn row(&mut self, key: &[u8], value: Option<&[u8]>) {
+    pub(in crate::state) fn row(&mut self, key: &[u8], value: Option<&Value>) {
         let kind = if value.is_some() {
             Kind::Row
         } else {
             Kind::RowDeleted
         };
         let at = self.bytes.len() as u32;
-        self.push(kind, key, value.unwrap_or_default());
+        self.put(kind, key, value);
         let length = self.bytes.len() as u32 - at;
         self.changes
             .push((key.to_vec(), value.map(|_| (at, length))));
@@ -47,21 +48,21 @@ impl Group {
     pub(in crate::state) fn add(&mut self, batch: &Batch) {
         for (key, value) in &batch.operations {
             if is_numbered(key) {
-                self.row(key, value.as_deref());
+                self.row(key, value.as_ref());
             } else {
-                self.other(key, value.as_deref());
+                self.other(key, value.as_ref());
             }
         }
     }
 
     /// Another row of the same commit.
-    fn other(&mut self, key: &[u8], value: Option<&[u8]>) {
+    fn other(&mut self, key: &[u8], value: Option<&Value>) {
         let kind = if value.is_some() {
             Kind::OtherPut
         } else {
             Kind::OtherDeleted
         };
-        self.push(kind, key, value.unwrap_or_default());
+        self.put(kind, key, value);
     }
 
     /// Whether no numbered row is touched: then it has no place here.
@@ -74,12 +75,19 @@ impl Group {
         self.changes.iter().any(|(changed, _)| changed == key)
     }
 
-    pub(super) fn push(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
+    /// The entry behind all others: how many there are.
+    pub(super) fn end(&mut self) {
+        let entries = self.entries.to_be_bytes();
+        self.put(Kind::End, &[], Some(&Value::plain(entries.to_vec())));
+    }
+
+    fn put(&mut self, kind: Kind, key: &[u8], value: Option<&Value>) {
         let entry = Entry {
             kind,
+            encrypted: value.is_some_and(|value| value.encrypted),
             stamp: self.stamp,
             key,
-            value,
+            value: value.map_or(&[], |value| &value.bytes),
         };
         entry.encode_into(&mut self.bytes, self.salt);
         self.entries += 1;

@@ -34,12 +34,13 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::StoreError;
+use crate::state::value::Value;
 
 use entry::{Entry, Kind};
 use index::{Index, Place};
 
 pub(super) use group::{Appended, Group};
-pub(super) use recovery::open;
+pub(super) use recovery::{each_encrypted, open};
 pub(super) use writer::LogWriter;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -82,11 +83,11 @@ pub(super) fn may_hold(prefix: &[u8]) -> bool {
 }
 
 impl RowLog {
-    /// The value under `key`.
+    /// The value under `key`, as it was written.
     ///
     /// # Errors
     /// [`StoreError::Damaged`], or it can't be read now.
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         let (place, file) = {
             let inner = self.inner.read();
             let Some(place) = inner.index.get(key) else {
@@ -99,9 +100,10 @@ impl RowLog {
         };
         let bytes = self.read(&file, place)?;
         match Entry::decode(&bytes, self.salt) {
-            Some(entry) if entry.kind == Kind::Row && entry.key == key => {
-                Ok(Some(entry.value.to_vec()))
-            }
+            Some(entry) if entry.kind == Kind::Row && entry.key == key => Ok(Some(Value {
+                bytes: entry.value.to_vec(),
+                encrypted: entry.encrypted,
+            })),
             _ => Err(self.damaged(key, place)),
         }
     }
@@ -141,6 +143,14 @@ impl RowLog {
             // Shorter than it was: damage, not the device.
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
             Err(e) => Err(StoreError::io("read", &self.path(place.file), e)),
+        }
+    }
+
+    /// What to say of a row whose value does not fit its tag.
+    pub(super) fn unfit(&self, key: &[u8]) -> StoreError {
+        StoreError::Damaged {
+            what: format!("state row {}", key.escape_ascii()),
+            path: self.dir.clone(),
         }
     }
 

@@ -17,6 +17,7 @@ use parking_lot::RwLock;
 use crate::database::DatabaseOptions;
 use crate::quarantine::Quarantine;
 use crate::state::Batch;
+use crate::state::value::Value;
 use crate::{StoreError, files, raw_scan};
 
 use super::entry::{ENTRY_BYTES_MAX, Entry, Kind, MAGIC};
@@ -237,7 +238,11 @@ impl Scan {
             commit.entries += 1;
             match (&mut commit.batch, entry.kind) {
                 (Some(batch), Kind::Row | Kind::OtherPut) => {
-                    batch.put(entry.key, entry.value);
+                    let value = Value {
+                        bytes: entry.value.to_vec(),
+                        encrypted: entry.encrypted,
+                    };
+                    batch.put_value(entry.key.to_vec(), value);
                 }
                 (Some(batch), _) => {
                     batch.delete(entry.key);
@@ -338,6 +343,35 @@ impl Scan {
             },
         })
     }
+}
+
+/// Shows `each` what is encrypted in the newest file that holds anything such.
+pub(in crate::state) fn each_encrypted(
+    dir: &Path,
+    each: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<()> {
+    for path in files::list(dir)?.iter().rev() {
+        let Some(salt) = number_of(path)
+            .map(|_| salt_of(path))
+            .transpose()?
+            .flatten()
+        else {
+            continue;
+        };
+        let mut found = false;
+        raw_scan::scan_file(path, MAGIC, ENTRY_BYTES_MAX, &mut |_, bytes| {
+            let entry = Entry::decode(bytes, salt)?;
+            if entry.encrypted {
+                found = true;
+                each(entry.key, entry.value);
+            }
+            Some(entry.bytes())
+        })?;
+        if found {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The salt, as the begin of a file says it.

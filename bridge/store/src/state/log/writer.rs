@@ -74,8 +74,7 @@ impl LogWriter {
         mut group: Group,
         options: &DatabaseOptions,
     ) -> Result<Appended> {
-        let entries = group.entries.to_be_bytes();
-        group.push(Kind::End, &[], &entries);
+        group.end();
         let mut current = match self.current.take() {
             Some(current) if current.end < self.file_bytes => current,
             _ => match self.create(log) {
@@ -285,6 +284,7 @@ impl LogWriter {
         let mut bytes = Vec::new();
         Entry {
             kind: Kind::Begin,
+            encrypted: false,
             stamp: 0,
             key: &[],
             value: &value,
