@@ -131,6 +131,9 @@ impl Config {
             "store     {} of disk, {} of it for receipts; PUBACK is withheld when it is spent or less than {} is free",
             store.budget_bytes, store.receipts_reserve_bytes, store.free_bytes_min
         )?;
+        if store.key.is_some() {
+            write!(out, "; values are encrypted")?;
+        }
         match store.keep_forwarded_bytes.bytes() {
             0 => writeln!(out)?,
             _ => writeln!(

@@ -35,5 +35,5 @@ pub use model::{
     Rule, Sealing, Security, Settlement, Store, Subject, Terminals, TokenDigest, Trace, User,
 };
 pub use reload::ReloadDiff;
-pub use secret::Secret;
+pub use secret::{Secret, SecretKey};
 pub use section::KnownKey;

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::document::{self, Table};
 use crate::error::{ConfigError, ConfigErrors, Origin};
@@ -14,9 +14,13 @@ use crate::limits::FILE_BYTES_MAX;
 use crate::section::{KnownKey, Report};
 use crate::{Config, check, environment, read};
 
+/// The variable by which systemd tells a service where its credentials are.
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
 impl Config {
     /// Loads a file; `env` is the environment (`std::env::vars()`), of which
-    /// variables that begin with `RISITI__` override keys. Paths in the file
+    /// variables that begin with `RISITI__` override keys, and `CREDENTIALS_DIRECTORY`
+    /// says where credentials are. Paths in the file
     /// are relative to the working directory.
     ///
     /// # Errors
@@ -49,8 +53,14 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
         let mut table = document::parse(name, source).map_err(ConfigErrors::new)?;
+        let mut credentials = None;
+        let env = env.inspect(|(name, value)| {
+            if name == CREDENTIALS_DIRECTORY {
+                credentials = Some(PathBuf::from(value));
+            }
+        });
         let mut errors = environment::apply(name, &mut table, env);
-        let report = Report::new(name);
+        let report = Report::new(name, credentials);
         let mut config = read::read(&report, &table);
         check::check(&report, &table, &config);
         let (found, warnings, _) = report.into_parts();
@@ -68,7 +78,7 @@ impl Config {
     pub fn known_keys() -> Vec<KnownKey> {
         let lists = document::parse("", "[[routes]]\n[[access.users]]\n[[access.rules]]")
             .unwrap_or_else(|_| Table::new());
-        let report = Report::new("");
+        let report = Report::new("", None);
         read::read(&report, &lists);
         report.into_parts().2
     }

@@ -20,7 +20,7 @@ use crate::names::{
     USERNAME,
 };
 use crate::properties::read_properties;
-use crate::secret_file::{read_readable_file, read_secret};
+use crate::secret_file::{read_key, read_readable_file, read_secret};
 use crate::section::{Report, Section};
 
 /// What a value that was refused is read as, so that reading goes on.
@@ -237,6 +237,7 @@ fn read_store(section: &Section<'_>, bootstrap: &Bootstrap) -> Store {
             default.keep_forwarded_bytes,
             &any,
         ),
+        key: read_key(section, "key_file", "the file that holds the store's key"),
     };
     section.finish();
     store

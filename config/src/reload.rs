@@ -102,7 +102,7 @@ impl Config {
         }
         compare!(restart, "terminals", Terminals, terminals, new.terminals, { records, receipts, status });
         compare!(restart, "store", Store, store, new.store, {
-            budget_bytes, receipts_reserve_bytes, generation_bytes, ballast_bytes, free_bytes_min, keep_forwarded_bytes,
+            budget_bytes, receipts_reserve_bytes, generation_bytes, ballast_bytes, free_bytes_min, keep_forwarded_bytes, key,
         });
         compare_clusters(restart, DEFAULT_CLUSTER, Some(kafka), Some(&new.kafka));
         let mut names: Vec<_> = clusters.keys().chain(new.clusters.keys()).collect();

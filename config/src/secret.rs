@@ -1,19 +1,21 @@
-//! A password or key that is never shown.
+//! Passwords and keys that are never shown.
 //!
-//! Promises: `Debug` prints `***` whatever it holds, and there is no `Display`.
-//! Never: a secret in a log line or an error.
+//! Promises: `Debug` prints `***` whatever they hold, there is no `Display`, and they
+//! are overwritten when they are dropped. Never: a secret in a log line or an error.
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 /// A secret; shown as `***`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Hides a text.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self(Zeroizing::new(text))
     }
 
     /// The secret itself, for the one call that needs it.
@@ -24,6 +26,40 @@ impl Secret {
 }
 
 impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A key of 32 bytes; shown as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretKey(Zeroizing<[u8; 32]>);
+
+impl SecretKey {
+    /// From 64 hexadecimal digits.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+            for digit in pair {
+                let value = char::from(*digit).to_digit(16)?;
+                *byte = *byte << 4 | value as u8;
+            }
+        }
+        Some(Self(bytes))
+    }
+
+    /// The key itself, for the one call that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use crate::document::{Node, Table, Value};
 use crate::error::{ConfigError, Origin};
@@ -30,17 +31,25 @@ pub struct Report {
     refused: RefCell<HashSet<String>>,
     warnings: RefCell<Vec<String>>,
     keys: RefCell<Vec<KnownKey>>,
+    credentials: Option<PathBuf>,
 }
 
 impl Report {
-    pub fn new(file: &str) -> Self {
+    /// About `file`; `credentials` is the directory that systemd gave for them.
+    pub fn new(file: &str, credentials: Option<PathBuf>) -> Self {
         Self {
+            credentials,
             file: file.to_owned(),
             errors: RefCell::default(),
             refused: RefCell::default(),
             warnings: RefCell::default(),
             keys: RefCell::default(),
         }
+    }
+
+    /// Where systemd has put credentials, if it has.
+    pub fn credentials(&self) -> Option<&Path> {
+        self.credentials.as_deref()
     }
 
     /// Refuses what a key was given; only the first refusal of a key counts.

@@ -119,6 +119,8 @@ fn the_commented_file_names_no_key_that_does_not_exist() {
     let user = &mut stated["access"]["users"][0];
     assert!(user.as_table_mut().unwrap().remove("token_file").is_some());
     stated["access"]["anonymous"] = "none".into();
+    let store = stated["store"].as_table_mut().unwrap();
+    assert!(store.remove("key_file").is_some());
     let source = toml::to_string(&stated).unwrap();
     let config = Config::from_toml_str("risiti.toml", &source, std::iter::empty())
         .unwrap_or_else(|errors| panic!("{errors}"));

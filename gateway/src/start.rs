@@ -11,7 +11,7 @@ use risiti_bridge::receipts::{ConsumerSetup, ReceiptsConsumer, ReceiptsHandle};
 use risiti_bridge::trace::TraceLog;
 use risiti_bridge::{DeadLetters, EmbeddedCluster, Outbox};
 use risiti_config::{Bootstrap, Config, DEFAULT_CLUSTER};
-use risiti_store::{Journal, OpenReport, RecordSource, State, StoreError, StoreOptions};
+use risiti_store::{Journal, OpenReport, RecordSource, State, StoreError, StoreKey, StoreOptions};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::gateway::{StartError, Switches};
@@ -76,6 +76,7 @@ pub(crate) fn store_options(config: &Config, switches: &Switches) -> StoreOption
         free_bytes_min: store.free_bytes_min.bytes(),
         ballast_bytes: store.ballast_bytes.bytes(),
         keep_forwarded_bytes: store.keep_forwarded_bytes.bytes(),
+        key: store.key.as_ref().map(|key| StoreKey::new(*key.expose())),
         consumers: config
             .all_clusters()
             .map(|(name, _)| name.to_owned())

@@ -53,7 +53,7 @@ pub enum StoreError {
         max: usize,
     },
     /// The key is not the one that the store was written with, or there is none.
-    #[error("{path}: {reason}; nothing in it was touched")]
+    #[error("{path}: {reason}; no value was touched")]
     Key {
         /// The store's directory.
         path: PathBuf,

@@ -57,7 +57,11 @@ pub(crate) fn check(options: &StoreOptions) -> Result<Option<ValueCipher>, Store
     let due = content(key);
     let cipher = ValueCipher::new(key)?;
     match told {
-        Some(bytes) if bytes == due => return Ok(Some(cipher)),
+        Some(bytes) if bytes == due => {
+            // The life that named it may have failed at just that sync.
+            files::sync_dir(dir)?;
+            return Ok(Some(cipher));
+        }
         Some(bytes) if is_whole(&bytes) => return Err(wrong(dir)),
         Some(_) => {
             tracing::error!(path = %path.display(), "damaged, the store's values judge the key")

@@ -1,10 +1,10 @@
-//! `[store]`: the disk budget.
+//! `[store]`: the disk budget, and the key of what lies on the disk.
 //!
 //! Promises: the parts always fit into the budget. Never: space taken that is
 //! not counted here.
 
 use super::Bootstrap;
-use crate::ByteSize;
+use crate::{ByteSize, SecretKey};
 
 /// `[store]`: how much disk the gateway may use, and how it is divided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Store {
     /// the embedded one 64 MiB, so that the empty cluster after a restart can be
     /// filled again.
     pub keep_forwarded_bytes: ByteSize,
+    /// What values are encrypted with on disk; none: they are not.
+    pub key: Option<SecretKey>,
 }
 
 impl Store {
@@ -45,6 +47,7 @@ impl Store {
                 Bootstrap::Embedded => ByteSize::mib(64),
                 Bootstrap::Servers(_) => ByteSize::ZERO,
             },
+            key: None,
         }
     }
 }
