@@ -173,3 +173,37 @@ pub(crate) fn start_embedded(config: &Config) -> Result<Option<Arc<EmbeddedClust
     );
     Ok(Some(Arc::new(embedded)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test that can't go on has failed
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_stores_key_reaches_the_store_and_another_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = |digit: &str| {
+            let key = dir.path().join(digit);
+            std::fs::write(&key, digit.repeat(64)).unwrap();
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let source = format!(
+                "[gateway]\ndata_dir = {:?}\n[kafka]\nbootstrap = \"k:1\"\n[store]\nkey_file = {key:?}\n",
+                dir.path()
+            );
+            let config = Config::from_toml_str("f", &source, std::iter::empty()).unwrap();
+            store_options(&config, &Switches::default())
+        };
+        let (state, journal, _) = open_store(&options("a")).unwrap();
+        journal.close();
+        state.close();
+        let refused = open_store(&options("b")).map(|_| ());
+        assert!(
+            matches!(refused, Err(StoreError::Key { .. })),
+            "{refused:?}"
+        );
+        assert!(open_store(&options("a")).is_ok());
+    }
+}
