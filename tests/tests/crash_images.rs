@@ -81,6 +81,18 @@ const SHAPES: &[Shape] = &[
         lives: ONE,
     },
     Shape {
+        name: "encrypted",
+        words: "key=yes records=50 changes=24 generation_bytes=8192 row_file_bytes=4096 ballast_bytes=4096",
+        sync_ms: 0,
+        lives: ONE,
+    },
+    Shape {
+        name: "encrypted-killed",
+        words: "key=yes records=25 changes=12 payloads=small values=small release=no generation_bytes=1024 row_file_bytes=1024 segment_bytes=16384 ballast_bytes=0",
+        sync_ms: 0,
+        lives: &[End::Killed, End::Killed, End::Closed],
+    },
+    Shape {
         name: "slow-disk",
         words: "records=60 changes=24 payloads=small generation_bytes=2048 row_file_bytes=2048 ballast_bytes=0",
         sync_ms: 2,

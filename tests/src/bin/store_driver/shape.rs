@@ -2,7 +2,7 @@
 //! large its records and values are, what is changed. A check is given the same
 //! words, so that both know every byte that must be there.
 
-use risiti_store::{StoreOptions, SyncPolicy};
+use risiti_store::{StoreKey, StoreOptions, SyncPolicy};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -73,6 +73,9 @@ impl Shape {
             self.number("segment_bytes", options.state_segment_bytes as u64) as usize;
         options.row_file_bytes_min = self.number("row_file_bytes", options.row_file_bytes_min);
         options.keep_forwarded_bytes = self.number("keep_forwarded_bytes", 0);
+        if self.word("key") == Some("yes") {
+            options.key = Some(StoreKey::new([7; 32]));
+        }
         if self.word("sync") == Some("flush-only") {
             options.sync = SyncPolicy::FlushOnly;
         }
