@@ -6,11 +6,12 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::ByteSize;
 use crate::choice::Choice;
 use crate::document::{Node, Value};
-use crate::kind::{FilePath, Kind, Refusal, Text, Word};
+use crate::kind::{FilePath, Kind, Refusal, SizeOrOff, Text, Whole, Word};
 use crate::limits::{ACCESS_RULES_MAX, ACCESS_USERS_MAX, USER_TOKEN_BYTES_MIN};
-use crate::model::{Access, Anonymous, Config, Rule, Subject, TokenDigest, User};
+use crate::model::{Access, Anonymous, Config, Rates, Rule, Subject, TokenDigest, User};
 use crate::names::{FILTER, NAME};
 use crate::secret_file::read_secret;
 use crate::section::{Section, nearest};
@@ -151,9 +152,45 @@ pub fn read_access(section: &Section<'_>) -> Access {
         anonymous: section.read("anonymous", default.anonymous, &Word::new()),
         users: bounded(section, "users", ACCESS_USERS_MAX, read_user),
         rules: bounded(section, "rules", ACCESS_RULES_MAX, read_rule),
+        rates: read_rates(section, default.rates),
     };
     section.finish();
     access
+}
+
+fn read_rates(section: &Section<'_>, default: Rates) -> Rates {
+    let count =
+        |key, default| section.read(key, default, &Whole::new(0_u32, 1_000_000, "a second"));
+    let bytes = |key, default| {
+        let size = SizeOrOff::new(ByteSize::kib(1), ByteSize::gib(16));
+        section.read(key, default, &size)
+    };
+    Rates {
+        connects_per_address_per_s_max: count(
+            "connects_per_address_per_s_max",
+            default.connects_per_address_per_s_max,
+        ),
+        connects_per_identity_per_s_max: count(
+            "connects_per_identity_per_s_max",
+            default.connects_per_identity_per_s_max,
+        ),
+        publishes_per_address_per_s_max: count(
+            "publishes_per_address_per_s_max",
+            default.publishes_per_address_per_s_max,
+        ),
+        publishes_per_identity_per_s_max: count(
+            "publishes_per_identity_per_s_max",
+            default.publishes_per_identity_per_s_max,
+        ),
+        bytes_per_address_per_s_max: bytes(
+            "bytes_per_address_per_s_max",
+            default.bytes_per_address_per_s_max,
+        ),
+        bytes_per_identity_per_s_max: bytes(
+            "bytes_per_identity_per_s_max",
+            default.bytes_per_identity_per_s_max,
+        ),
+    }
 }
 
 fn bounded<T>(

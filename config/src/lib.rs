@@ -31,8 +31,9 @@ pub use byte_size::{ByteSize, ByteSizeError};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use model::{
     Access, Admin, Anonymous, Bootstrap, Cluster, Compression, Config, DEFAULT_CLUSTER, Format,
-    Gateway, Key, Log, LogFormat, Mechanism, Mode, Mqtt, MqttLimits, Protocol, Receipts, Route,
-    Rule, Sealing, Security, Settlement, Store, Subject, Terminals, TokenDigest, Trace, User,
+    Gateway, Key, Log, LogFormat, Mechanism, Mode, Mqtt, MqttLimits, Protocol, Rates, Receipts,
+    Route, Rule, Sealing, Security, Settlement, Store, Subject, Terminals, TokenDigest, Trace,
+    User,
 };
 pub use reload::ReloadDiff;
 pub use secret::{Secret, SecretKey};

@@ -6,8 +6,8 @@
 use std::fmt::Debug;
 
 use crate::model::{
-    Access, Admin, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Receipts,
-    Route, Settlement, Store, Terminals, Trace,
+    Access, Admin, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Rates,
+    Receipts, Route, Settlement, Store, Terminals, Trace,
 };
 
 /// What differs between two configurations: each line is a key and, where it is
@@ -84,6 +84,7 @@ impl Config {
             anonymous,
             users,
             rules,
+            rates,
         } = access;
         let applied = &mut diff.applied;
         changed(applied, "access.registry", registry, &new.access.registry);
@@ -100,6 +101,10 @@ impl Config {
         if *rules != new.access.rules {
             applied.push("access.rules: changed".into());
         }
+        compare!(applied, "access", Rates, rates, new.access.rates, {
+            connects_per_address_per_s_max, connects_per_identity_per_s_max, publishes_per_address_per_s_max,
+            publishes_per_identity_per_s_max, bytes_per_address_per_s_max, bytes_per_identity_per_s_max,
+        });
         compare!(restart, "terminals", Terminals, terminals, new.terminals, { records, receipts, status });
         compare!(restart, "store", Store, store, new.store, {
             budget_bytes, receipts_reserve_bytes, generation_bytes, ballast_bytes, free_bytes_min, keep_forwarded_bytes, key,

@@ -94,7 +94,7 @@ fn whoever_lets_everybody_in_from_outside_is_told_loudly() {
 #[test]
 fn a_reload_takes_all_of_it_over() {
     let old = load("").unwrap();
-    let new = load("[access]\nregistry = \"/x\"\nanonymous = \"rules\"\n[[access.rules]]\nwho = \"terminal\"\nmay = [\"subscribe\"]\nfilter = \"news/{id}\"\n").unwrap();
+    let new = load("[access]\nregistry = \"/x\"\nanonymous = \"rules\"\nconnects_per_identity_per_s_max = 3\n[[access.rules]]\nwho = \"terminal\"\nmay = [\"subscribe\"]\nfilter = \"news/{id}\"\n").unwrap();
     let diff = old.reloadable_diff(&new);
     assert_eq!(diff.needs_restart, Vec::<String>::new());
     let keys: Vec<_> = diff
@@ -104,6 +104,11 @@ fn a_reload_takes_all_of_it_over() {
         .collect();
     assert_eq!(
         keys,
-        ["access.registry", "access.anonymous", "access.rules"]
+        [
+            "access.registry",
+            "access.anonymous",
+            "access.rules",
+            "access.connects_per_identity_per_s_max"
+        ]
     );
 }

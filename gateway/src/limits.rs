@@ -114,6 +114,11 @@ pub const ATTEMPT_WAIT_MS: u64 = 500;
 pub const ATTEMPT_WAIT_MS_MAX: u64 = 60_000;
 /// When failures are forgotten.
 pub const ATTEMPT_FORGOTTEN_MS: u64 = 600_000;
+/// What a rate grants at once: as much as comes in so many seconds.
+pub const RATE_BURST_S: u64 = 10;
+/// Addresses, or identities, of which a rate keeps account, some 60 bytes each; the
+/// others share one measure.
+pub const RATE_KEYS_MAX: usize = 20_000;
 /// How often the registry's file is looked at: a revoked terminal is out by then.
 pub const REGISTRY_POLL: std::time::Duration = std::time::Duration::from_secs(1);
 

@@ -46,6 +46,14 @@ pub async fn accept(
             _ = stopping.changed() => return,
         };
         match accepted {
+            // Closed at once: it costs no more than that.
+            Ok((_, peer))
+                if !broker
+                    .access()
+                    .takes_connection(peer.ip(), broker.monotonic_ms()) =>
+            {
+                tracing::debug!(%peer, "refused: its address opens connections too fast (access.connects_per_address_per_s_max)");
+            }
             Ok((stream, peer)) => match broker.take_connection() {
                 Some(permit) => {
                     tokio::spawn(connection::serve(stream, peer, broker.clone(), permit));

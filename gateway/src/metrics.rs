@@ -234,6 +234,16 @@ fn mqtt(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
             count(&broker.access().metrics.withdrawn),
         ),
         (
+            "mqtt_connects_too_fast",
+            "Connections refused because their address or identity opens them too fast",
+            count(&broker.access().metrics.connects_too_fast),
+        ),
+        (
+            "mqtt_publishes_held",
+            "PUBLISH packets after which their client was left unread because it sent too fast",
+            count(&broker.access().metrics.held),
+        ),
+        (
             "mqtt_router_skipped",
             "Messages that slow live subscribers skipped",
             broker.fanout().skipped(),

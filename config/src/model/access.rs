@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Config;
+use crate::ByteSize;
 
 /// `[access]`: identities of MQTT clients and their rights. All of it can change
 /// by reload.
@@ -21,6 +22,43 @@ pub struct Access {
     pub users: Vec<User>,
     /// `[[access.rules]]`: what is allowed beyond what every terminal may.
     pub rules: Vec<Rule>,
+    /// How much each may do; in the file they are keys of `[access]` itself.
+    pub rates: Rates,
+}
+
+/// The rates of `[access]`: on an average of ten seconds; 0 = no bound. Whoever does
+/// more waits, and nobody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Connections that an address opens in a second.
+    pub connects_per_address_per_s_max: u32,
+    /// Times that a terminal or user connects in a second.
+    pub connects_per_identity_per_s_max: u32,
+    /// PUBLISHes from an address in a second.
+    pub publishes_per_address_per_s_max: u32,
+    /// PUBLISHes of a terminal or user in a second, over all its connections.
+    pub publishes_per_identity_per_s_max: u32,
+    /// Bytes of PUBLISHes from an address in a second.
+    pub bytes_per_address_per_s_max: ByteSize,
+    /// Bytes of PUBLISHes of a terminal or user in a second.
+    pub bytes_per_identity_per_s_max: ByteSize,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            // A load balancer, or an operator's NAT, is one address for 10,000
+            // terminals, which all come again at once after an outage.
+            connects_per_address_per_s_max: 2_000,
+            // A terminal connects some times an hour.
+            connects_per_identity_per_s_max: 10,
+            publishes_per_address_per_s_max: 0,
+            // A terminal brings home a week's records in one go.
+            publishes_per_identity_per_s_max: 1_000,
+            bytes_per_address_per_s_max: ByteSize::ZERO,
+            bytes_per_identity_per_s_max: ByteSize::mib(4),
+        }
+    }
 }
 
 /// The registry's name in the data directory.

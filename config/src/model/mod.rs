@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-pub use access::{Access, Anonymous, Rule, Subject, TokenDigest, User};
+pub use access::{Access, Anonymous, Rates, Rule, Subject, TokenDigest, User};
 pub use cluster::{Bootstrap, Cluster, Compression, Mechanism, Mode, Protocol, Security};
 pub use mqtt::{Mqtt, MqttLimits};
 pub use receipts::Receipts;

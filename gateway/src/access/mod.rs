@@ -15,10 +15,12 @@
 //! | [`policy`] | who a client is: a core |
 //! | [`rules`] | what each may do: a core |
 //! | [`attempts`] | failed logins: a core |
+//! | [`rates`] | how much each may do in a second: a core |
 
 pub mod attempts;
 pub mod file;
 pub mod policy;
+pub mod rates;
 pub mod registry;
 pub mod rules;
 pub mod token;
@@ -33,9 +35,10 @@ use parking_lot::{Mutex, RwLock};
 use risiti_config::{Anonymous, Config, Terminals, TokenDigest};
 use risiti_mqtt::ReasonCode;
 
-use attempts::Attempts;
+use attempts::{Attempts, network};
 pub use file::{FileError, Stamp};
 pub use policy::{Claim, Login, LoginRefusal, Policy, UsedTokens};
+use rates::Rate;
 pub use registry::{Registry, RegistryError, Terminal, Which};
 pub use rules::{Hole, Rules, Verb, Who};
 pub use token::Token;
@@ -54,6 +57,10 @@ pub struct AccessMetrics {
     /// Connections closed, subscriptions ended and deliveries dropped because what
     /// had allowed them did not any more.
     pub withdrawn: AtomicU64,
+    /// Connections, and CONNECTs of known identities, that came too fast.
+    pub connects_too_fast: AtomicU64,
+    /// PUBLISHes after which a client was left unread for a while.
+    pub held: AtomicU64,
 }
 
 /// Access, as a running gateway has it.
@@ -63,11 +70,21 @@ pub struct Access {
     source: Mutex<Source>,
     used: Mutex<UsedTokens>,
     attempts: Mutex<Attempts>,
+    connects: Mutex<Measures>,
+    publishes: Mutex<Measures>,
+    bytes: Mutex<Measures>,
     /// What is wrong with the registry's file.
     trouble: Mutex<Option<String>>,
     hole: Option<Hole>,
     /// Counters for the metrics page.
     pub metrics: AccessMetrics,
+}
+
+/// What of one kind each address and each identity has done.
+#[derive(Debug, Default)]
+struct Measures {
+    addresses: Rate<IpAddr>,
+    identities: Rate<Who>,
 }
 
 /// Where the policy comes from.
@@ -190,6 +207,10 @@ impl Access {
             ReasonCode::ConnectionRateExceeded,
             "too many failed logins: wait a minute",
         );
+        const TOO_FAST: (ReasonCode, &str) = (
+            ReasonCode::ConnectionRateExceeded,
+            "this identity connects too often: wait some seconds",
+        );
         let login = self.policy().login(claim, &self.used.lock());
         let name = claim.name();
         let mut attempts = self.attempts.lock();
@@ -202,11 +223,17 @@ impl Access {
                 self.metrics.too_soon.fetch_add(1, Ordering::Relaxed);
                 Err(TOO_SOON)
             }
+            Ok(login) if login.who == Who::Anonymous => Ok(login),
             Ok(login) => {
-                if login.who != Who::Anonymous {
-                    attempts.succeeded(address, name);
+                attempts.succeeded(address, name);
+                let per_s = u64::from(self.policy().rates().connects_per_identity_per_s_max);
+                let identities = &mut self.connects.lock().identities;
+                if identities.take_one(&login.who, per_s, now_ms) {
+                    return Ok(login);
                 }
-                Ok(login)
+                let metrics = &self.metrics;
+                metrics.connects_too_fast.fetch_add(1, Ordering::Relaxed);
+                Err(TOO_FAST)
             }
             Err(refusal) => {
                 self.metrics.logins.fetch_add(1, Ordering::Relaxed);
@@ -221,6 +248,54 @@ impl Access {
                 Err(refusal.told())
             }
         }
+    }
+
+    /// Whether an address may open one more connection now.
+    pub fn takes_connection(&self, address: IpAddr, now_ms: u64) -> bool {
+        let per_s = u64::from(self.policy().rates().connects_per_address_per_s_max);
+        let addresses = &mut self.connects.lock().addresses;
+        let taken = addresses.take_one(&network(address), per_s, now_ms);
+        if !taken {
+            let metrics = &self.metrics;
+            metrics.connects_too_fast.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// A PUBLISH was taken: for how many milliseconds no more is to be read of its
+    /// client. Who shows no identity is measured by its address only.
+    pub fn published(&self, who: &Who, address: IpAddr, bytes: usize, now_ms: u64) -> u64 {
+        let rates = self.policy().rates();
+        let is_known = *who != Who::Anonymous;
+        let mut wait_ms = 0;
+        for (measures, amount, per_address, per_identity) in [
+            (
+                &self.publishes,
+                1,
+                u64::from(rates.publishes_per_address_per_s_max),
+                u64::from(rates.publishes_per_identity_per_s_max),
+            ),
+            (
+                &self.bytes,
+                bytes as u64,
+                rates.bytes_per_address_per_s_max.bytes(),
+                rates.bytes_per_identity_per_s_max.bytes(),
+            ),
+        ] {
+            if per_address > 0 {
+                let addresses = &mut measures.lock().addresses;
+                let wait = addresses.take(&network(address), amount, per_address, now_ms);
+                wait_ms = wait_ms.max(wait);
+            }
+            if per_identity > 0 && is_known {
+                let identities = &mut measures.lock().identities;
+                wait_ms = wait_ms.max(identities.take(who, amount, per_identity, now_ms));
+            }
+        }
+        if wait_ms > 0 {
+            self.metrics.held.fetch_add(1, Ordering::Relaxed);
+        }
+        wait_ms
     }
 
     /// Whether a client that was let in would still be.

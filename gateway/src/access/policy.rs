@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use risiti_config::{Access, Anonymous, Terminals, TokenDigest};
+use risiti_config::{Access, Anonymous, Rates, Terminals, TokenDigest};
 use risiti_mqtt::ReasonCode;
 
 use super::registry::{Registry, Which};
@@ -23,6 +23,7 @@ pub struct Policy {
     users: HashMap<String, TokenDigest>,
     anonymous: Anonymous,
     rules: Rules,
+    rates: Rates,
 }
 
 /// What a client shows.
@@ -109,6 +110,7 @@ impl Policy {
             users: users.map(|u| (u.name.clone(), u.token_sha256)).collect(),
             anonymous: access.anonymous,
             rules: Rules::new(access, terminals, hole),
+            rates: access.rates,
         }
     }
 
@@ -116,6 +118,12 @@ impl Policy {
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// How much each may do.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        self.rates
     }
 
     /// The terminals.

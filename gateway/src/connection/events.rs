@@ -187,6 +187,10 @@ impl Shell {
         };
         self.unsettled.push_back((token, bytes));
         self.broker.add_ungated(bytes);
+        let now_ms = self.broker.monotonic_ms();
+        let access = self.broker.access();
+        let wait_ms = access.published(&seat.session.owner, self.peer.ip(), bytes, now_ms);
+        self.held_until_ms = self.held_until_ms.max(now_ms + wait_ms);
         match self.broker.publish(&publisher, message, how) {
             Taken::Later if qos == Qos::AtMostOnce => {}
             Taken::Later | Taken::Superseded => {}

@@ -65,6 +65,7 @@ pub async fn serve(
         retained: VecDeque::new(),
         retained_coming: false,
         write_deadline: None,
+        held_until_ms: 0,
         over: None,
     };
     shell.run(stream).await;
@@ -118,6 +119,8 @@ struct Shell {
     retained_coming: bool,
     /// When the client must have taken some of what waits to be written.
     write_deadline: Option<Instant>,
+    /// Until then its PUBLISHes stay unread: it has sent more than it may.
+    held_until_ms: u64,
     over: Option<Box<Closed>>,
 }
 impl Shell {
@@ -169,9 +172,14 @@ impl Shell {
         }
     }
 
+    fn is_held(&self) -> bool {
+        self.broker.monotonic_ms() < self.held_until_ms
+    }
+
     fn take_input(&mut self) {
         if !self.input.is_empty() {
-            self.connection.hold_publishes(self.broker.is_saturated());
+            let holds = self.broker.is_saturated() || self.is_held();
+            self.connection.hold_publishes(holds);
             self.connection
                 .handle_input(self.broker.monotonic_ms(), &mut self.input);
         }
@@ -222,7 +230,8 @@ impl Shell {
             .connection
             .poll_timeout()
             .map(|at_ms| now + Duration::from_millis(at_ms.saturating_sub(now_ms)));
-        let recheck = saturated.then(|| now + limits::SATURATED_RECHECK);
+        let waits = saturated || (!self.connection.wants_input() && self.is_held());
+        let recheck = waits.then(|| now + limits::SATURATED_RECHECK);
         [protocol, recheck, self.write_deadline]
             .into_iter()
             .flatten()

@@ -11,6 +11,7 @@ mod house;
 
 mod changes;
 mod command;
+mod hostile;
 mod logins;
 mod matrix;
 mod oracle;

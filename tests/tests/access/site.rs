@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use risiti_config::{Access, Anonymous, Config, Rule, Subject, TokenDigest, User};
+use risiti_config::{Access, Anonymous, Config, Rates, Rule, Subject, TokenDigest, User};
 use risiti_gateway::access::{file, token};
 use risiti_gateway::clock::ManualClock;
 use risiti_gateway::gateway::Switches;
@@ -41,7 +41,6 @@ const RULES: [(&str, bool, bool, &str); 8] = [
 /// Sets the site up: identities, rules, and the registry's file unless it is there.
 pub fn identities(config: &mut Config) {
     config.access = Access {
-        registry: None,
         anonymous: Anonymous::Rules,
         users: USERS
             .iter()
@@ -63,6 +62,12 @@ pub fn identities(config: &mut Config) {
                 filter: (*filter).into(),
             })
             .collect(),
+        // Whoever is refused comes again at once, to be refused in the next way.
+        rates: Rates {
+            connects_per_identity_per_s_max: 0,
+            ..Rates::default()
+        },
+        ..Access::default()
     };
     let path = config.registry_path();
     std::fs::create_dir_all(&config.gateway.data_dir).unwrap();
