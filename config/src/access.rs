@@ -214,6 +214,23 @@ fn bounded<T>(
     sections.iter().map(read).collect()
 }
 
+/// The digest of the token in the file that a key names.
+pub fn read_token(section: &Section<'_>, key: &'static str) -> Option<TokenDigest> {
+    let token = read_secret(section, key, "the file that holds the token")?;
+    if token.expose().len() < USER_TOKEN_BYTES_MIN {
+        section.refuse(
+            key,
+            Refusal::new(
+                &format!("a file with a token of {USER_TOKEN_BYTES_MIN} characters or more"),
+                "a shorter one, which could be guessed",
+                "make one with `openssl rand -hex 16`",
+            ),
+        );
+    }
+    let digest = Sha256::digest(token.expose().as_bytes());
+    Some(TokenDigest(digest.into()))
+}
+
 fn read_user(section: &Section<'_>) -> User {
     section.read_refused(
         "token",
@@ -227,19 +244,7 @@ fn read_user(section: &Section<'_>) -> User {
     );
     let name = section.read_required("name", &NAME).unwrap_or_default();
     let digest = section.read_optional("token_sha256", &Digested);
-    let token = read_secret(section, "token_file", "the file that holds the token");
-    if let Some(token) = &token
-        && token.expose().len() < USER_TOKEN_BYTES_MIN
-    {
-        section.refuse(
-            "token_file",
-            Refusal::new(
-                &format!("a file with a token of {USER_TOKEN_BYTES_MIN} characters or more"),
-                "a shorter one, which could be guessed",
-                "make one with `openssl rand -hex 16`",
-            ),
-        );
-    }
+    let of_token = read_token(section, "token_file");
     let given = (section.has("token_sha256"), section.has("token_file"));
     let in_clear = section.has("token") || section.has("password");
     if given == (true, true) || given == (false, false) && !in_clear {
@@ -257,9 +262,7 @@ fn read_user(section: &Section<'_>) -> User {
             ),
         );
     }
-    let of_token =
-        || TokenDigest(Sha256::digest(token.as_ref()?.expose().as_bytes()).into()).into();
-    let digest = digest.or_else(of_token).unwrap_or_default();
+    let digest = digest.or(of_token).unwrap_or_default();
     section.finish();
     User {
         name,

@@ -26,7 +26,7 @@ pub fn check(report: &Report, document: &Table, config: &Config) {
         &root.section("admin"),
         config.admin.listen,
         config.admin.insecure,
-        "the admin port has no authentication",
+        "the admin port is plain HTTP: whoever is on the way reads its tokens",
     );
     check_access(&root.section("access"), config);
     check_settlement(&root.section("settlement"), config);

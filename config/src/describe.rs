@@ -36,10 +36,13 @@ impl Config {
             }
         }
         if !self.admin.listen.ip().is_loopback() {
-            warnings.push(format!(
-                "INSECURE: the admin port {} has no authentication",
-                self.admin.listen
-            ));
+            let admin = &self.admin;
+            let what = match (admin.read_token_sha256, admin.operate_token_sha256) {
+                (Some(_), Some(_)) => "is plain HTTP: anyone on the way can read its tokens",
+                (None, Some(_)) => "is plain HTTP, and lets anyone read",
+                _ => "lets anyone who reaches it change things: set admin.operate_token_file",
+            };
+            warnings.push(format!("INSECURE: the admin port {} {what}", admin.listen));
         }
         for (name, cluster) in self.all_clusters() {
             cluster_warnings(&mut warnings, name, cluster);

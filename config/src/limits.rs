@@ -48,5 +48,8 @@ pub const ACCESS_RULES_MAX: usize = 1_000;
 /// beyond guessing over a network; its digest is a fast one, so less would not do.
 pub const USER_TOKEN_BYTES_MIN: usize = 16;
 
+/// Names of the admin port; a gateway has one or two.
+pub const HOST_NAMES_MAX: usize = 16;
+
 /// Characters of a value that an error shows.
 pub const SHOWN_CHARS_MAX: usize = 60;

@@ -197,6 +197,44 @@ fn is_host_and_port(server: &str) -> bool {
         && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
+/// `admin.hosts`.
+pub struct HostNames;
+
+impl Kind for HostNames {
+    type Value = Vec<String>;
+
+    fn expected(&self) -> String {
+        "a list of host names".into()
+    }
+
+    fn remedy(&self) -> String {
+        "write the names by which browsers and scrapers reach the port, without it: [\"gw-1.example.org\"]"
+            .into()
+    }
+
+    fn read(&self, node: &Node) -> Result<Vec<String>, Refusal> {
+        let Value::List(items) = node.value() else {
+            return Err(self.refuse(node));
+        };
+        let name = |item: &Node| {
+            let text = item.text()?;
+            of(text, 253, |c| {
+                c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
+            })
+            .ok()?;
+            Some(text.to_owned())
+        };
+        let names: Option<Vec<_>> = items.iter().map(name).collect();
+        names
+            .filter(|names| names.len() <= limits::HOST_NAMES_MAX)
+            .ok_or_else(|| self.refuse(node))
+    }
+
+    fn write(&self, value: &Vec<String>) -> String {
+        format!("{value:?}")
+    }
+}
+
 /// `key` of a route.
 pub struct KeyKind;
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::ByteSize;
-use crate::access::read_access;
+use crate::access::{read_access, read_token};
 use crate::document::Table;
 use crate::kind::{Address, Boolean, FilePath, Refusal, Size, SizeOrOff, Whole, Word};
 use crate::limits;
@@ -16,8 +16,8 @@ use crate::model::{
     Route, Security, Settlement, Store, Terminals, Trace,
 };
 use crate::names::{
-    BootstrapKind, FILTER, GATEWAY_ID, INSTANCE, KAFKA_TOPIC, KeyKind, LOG_LEVEL, NAME, TEMPLATE,
-    USERNAME,
+    BootstrapKind, FILTER, GATEWAY_ID, HostNames, INSTANCE, KAFKA_TOPIC, KeyKind, LOG_LEVEL, NAME,
+    TEMPLATE, USERNAME,
 };
 use crate::properties::read_properties;
 use crate::secret_file::{read_key, read_readable_file, read_secret};
@@ -521,6 +521,9 @@ fn read_admin(section: &Section<'_>) -> Admin {
             },
         ),
         insecure: section.read("insecure", default.insecure, &Boolean),
+        read_token_sha256: read_token(section, "read_token_file"),
+        operate_token_sha256: read_token(section, "operate_token_file"),
+        hosts: section.read("hosts", default.hosts, &HostNames),
     };
     section.finish();
     admin

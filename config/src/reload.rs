@@ -126,7 +126,9 @@ impl Config {
         compare!(restart, "receipts", Receipts, receipts, new.receipts, {
             enabled, cluster, topic, deliveries_topic, unknown_receipts_max, receipts_per_terminal_max,
         });
-        compare!(restart, "admin", Admin, admin, new.admin, { listen, insecure });
+        compare!(restart, "admin", Admin, admin, new.admin, {
+            listen, insecure, read_token_sha256, operate_token_sha256, hosts,
+        });
         let Log { level, format } = log;
         changed(restart, "log.format", format, &new.log.format);
         changed(&mut diff.applied, "log.level", level, &new.log.level);

@@ -121,6 +121,10 @@ fn the_commented_file_names_no_key_that_does_not_exist() {
     stated["access"]["anonymous"] = "none".into();
     let store = stated["store"].as_table_mut().unwrap();
     assert!(store.remove("key_file").is_some());
+    let admin = stated["admin"].as_table_mut().unwrap();
+    for key in ["read_token_file", "operate_token_file"] {
+        assert!(admin.remove(key).is_some(), "{key}");
+    }
     let source = toml::to_string(&stated).unwrap();
     let config = Config::from_toml_str("risiti.toml", &source, std::iter::empty())
         .unwrap_or_else(|errors| panic!("{errors}"));

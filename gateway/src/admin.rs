@@ -24,19 +24,20 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use risiti_bridge::{BridgeError, DeadLetter};
 use risiti_store::{AckSink, Identity, NewRecord, Outcome};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
+use crate::admin_guard::{Guard, guard};
 use crate::gateway::View;
 use crate::status::Status;
 use crate::trace::{self, Latency, PaymentTrace};
 use crate::{dashboard, limits, metrics};
 
 /// Serves the admin port until told to stop.
-pub async fn serve<L>(listener: L, view: View, mut stopping: watch::Receiver<bool>)
+pub async fn serve<L>(listener: L, view: View, guarded: Guard, mut stopping: watch::Receiver<bool>)
 where
     L: Listener<Addr: std::fmt::Debug>,
 {
@@ -51,7 +52,8 @@ where
         .route("/v1/dead", get(dead_list))
         .route("/v1/dead/{id}", get(dead_show).delete(dead_drop))
         .route("/v1/dead/{id}/requeue", post(dead_requeue))
-        .with_state(Arc::new(view));
+        .with_state(Arc::new(view))
+        .layer(middleware::from_fn_with_state(Arc::new(guarded), guard));
     let stopped = async move {
         let _ = stopping.changed().await;
     };

@@ -28,6 +28,8 @@ use tokio::task::JoinHandle;
 
 use crate::access::{self, Access, Hole};
 use crate::admin;
+use crate::admin_guard::Guard;
+use crate::audit::Audit;
 use crate::broker::{Broker, OpenError, Parts, ReceiptsParts};
 use crate::clock::{Clock, SystemClock};
 use crate::identity;
@@ -77,6 +79,7 @@ pub struct Gateway {
     open_reports: Vec<OpenReport>,
     // Held until the end: one gateway a data directory.
     _lock: File,
+    audit: Arc<Audit>,
 }
 
 /// Why the gateway did not start, and what to do.
@@ -232,6 +235,7 @@ impl Gateway {
             .clock
             .clone()
             .unwrap_or_else(|| Arc::new(SystemClock::default()));
+        let audit = Arc::new(Audit::new(&config.gateway.data_dir, clock.clone()));
         let trace = open_trace(&config);
         let now = clock.clone();
         let options = StoreOptions {
@@ -331,9 +335,10 @@ impl Gateway {
             trace: trace.clone(),
             terminals: config.terminals.clone(),
         };
+        let guarded = Guard::new(&config.admin, audit.clone());
         let tasks = vec![
             tokio::spawn(listener::accept(mqtt, broker.clone(), stopping.subscribe())),
-            tokio::spawn(admin::serve(admin, view, stopping.subscribe())),
+            tokio::spawn(admin::serve(admin, view, guarded, stopping.subscribe())),
             tokio::spawn(sweep(broker.clone(), stopping.subscribe())),
             tokio::spawn(watch_access(broker.clone(), stopping.subscribe())),
         ];
@@ -354,6 +359,7 @@ impl Gateway {
             trace,
             open_reports,
             _lock: lock,
+            audit,
         })
     }
 
@@ -407,6 +413,11 @@ impl Gateway {
     pub fn reload(&self, new: Config) -> ReloadDiff {
         let mut current = self.config.lock();
         let diff = current.reloadable_diff(&new);
+        for line in &diff.applied {
+            if let Err(error) = self.audit.note("reload", line, "done") {
+                tracing::error!(%error, "a reload is not noted");
+            }
+        }
         self.broker.set_limits(new.mqtt.limits.clone());
         if current.routes != new.routes {
             current.routes = new.routes;

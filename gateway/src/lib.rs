@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod admin;
+pub mod admin_guard;
+pub mod audit;
 pub mod broker;
 pub mod cli;
 pub mod clock;

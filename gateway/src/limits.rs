@@ -122,6 +122,9 @@ pub const RATE_KEYS_MAX: usize = 20_000;
 /// How often the registry's file is looked at: a revoked terminal is out by then.
 pub const REGISTRY_POLL: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Bytes of each of the two files of notes of what was changed: some 10,000 changes.
+pub const AUDIT_BYTES_MAX: u64 = 1 << 20;
+
 /// A time before 2023 was written by a clock that was not set.
 pub const CLOCK_SET_MS_MIN: u64 = 1_672_531_200_000;
 

@@ -221,7 +221,7 @@ fn the_page_comes_with_a_policy_that_lets_nothing_else_in() {
     let gateway = GatewayProcess::start(config, dir.path(), switches, None).unwrap();
     let mut admin = TcpStream::connect(gateway.admin_addr().unwrap()).unwrap();
     admin
-        .write_all(b"GET / HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n")
+        .write_all(b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
         .unwrap();
     let mut answer = String::new();
     admin.read_to_string(&mut answer).unwrap();

@@ -155,9 +155,15 @@ impl Default for Terminals {
 pub struct Admin {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Allows a listener that others on the network can reach: there is no
-    /// authentication on it.
+    /// Allows a listener that others on the network can reach: it is plain HTTP.
     pub insecure: bool,
+    /// SHA-256 of the token (`read_token_file`) that reading needs; none: reading
+    /// needs none.
+    pub read_token_sha256: Option<TokenDigest>,
+    /// SHA-256 of the token (`operate_token_file`) that changes need.
+    pub operate_token_sha256: Option<TokenDigest>,
+    /// Names by which the port is reached; addresses and `localhost` always are.
+    pub hosts: Vec<String>,
 }
 
 impl Default for Admin {
@@ -165,6 +171,9 @@ impl Default for Admin {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9180)),
             insecure: false,
+            read_token_sha256: None,
+            operate_token_sha256: None,
+            hosts: Vec::new(),
         }
     }
 }

@@ -41,7 +41,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::List { admin } => {
-            let letters = all(&Client::new(&admin.admin))?;
+            let letters = all(&Client::new(&admin)?)?;
             for l in &letters {
                 println!(
                     "{}  {}  client {}  topic {}  {} bytes  {}",
@@ -56,12 +56,11 @@ pub fn run(command: Command) -> Result<(), Failure> {
             println!("{} dead letters", letters.len());
         }
         Command::Show { id, admin } => {
-            let letter: DeadLetterView =
-                Client::new(&admin.admin).get(&format!("/v1/dead/{id}"))?;
+            let letter: DeadLetterView = Client::new(&admin)?.get(&format!("/v1/dead/{id}"))?;
             println!("{}", serde_json::to_string_pretty(&letter)?);
         }
         Command::Requeue { ids, admin } => {
-            let client = Client::new(&admin.admin);
+            let client = Client::new(&admin)?;
             let ids = if ids == ["all"] {
                 all(&client)?.into_iter().map(|l| l.id).collect()
             } else {
@@ -73,7 +72,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
             }
         }
         Command::Drop { ids, admin } => {
-            let client = Client::new(&admin.admin);
+            let client = Client::new(&admin)?;
             for id in ids {
                 client.delete(&format!("/v1/dead/{id}"))?;
                 println!("dropped {id}");

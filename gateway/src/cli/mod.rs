@@ -76,6 +76,10 @@ struct AdminPort {
         env = "RISITI_ADMIN"
     )]
     admin: String,
+    /// A file that holds the token which it asks for (admin.operate_token_file, or
+    /// admin.read_token_file).
+    #[arg(long, value_name = "FILE", env = "RISITI_ADMIN_TOKEN_FILE")]
+    admin_token_file: Option<PathBuf>,
 }
 
 /// Runs the command line.
@@ -84,7 +88,7 @@ pub fn main() -> ExitCode {
         Command::Run(file) => run::run(&file.config),
         Command::Settle(file) => settle::settle(&file.config),
         Command::Check { file } => check::check(&file),
-        Command::Status(admin) => status::status(&admin.admin),
+        Command::Status(admin) => status::status(&admin),
         Command::Trace(payment) => trace::trace(&payment),
         Command::Dead(command) => dead::run(command),
         Command::Site(command) => site::run(&command),

@@ -1,12 +1,12 @@
 //! `risiti status`.
 
-use super::Failure;
 use super::client::Client;
+use super::{AdminPort, Failure};
 use crate::status::Status;
 
 /// Prints what a running gateway is doing.
-pub fn status(admin: &str) -> Result<(), Failure> {
-    let s: Status = Client::new(admin).get("/v1/status")?;
+pub fn status(admin: &AdminPort) -> Result<(), Failure> {
+    let s: Status = Client::new(admin)?.get("/v1/status")?;
     println!("gateway      {} (version {})", s.gateway, s.version);
     println!(
         "mqtt         {} connections, {} sessions, {} retained messages",

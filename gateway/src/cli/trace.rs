@@ -29,7 +29,7 @@ pub fn trace(payment: &Payment) -> Result<(), Failure> {
         in_path(&payment.terminal),
         payment.sequence
     );
-    let told: PaymentTrace = Client::new(&payment.admin.admin).get(&path)?;
+    let told: PaymentTrace = Client::new(&payment.admin)?.get(&path)?;
     if payment.json {
         println!("{}", serde_json::to_string_pretty(&told)?);
         return Ok(());

@@ -22,6 +22,7 @@ use risiti_fuzz::control::breaks;
 use risiti_fuzz::seeds::Seed;
 use risiti_fuzz::target;
 use risiti_gateway::admin;
+use risiti_gateway::admin_guard::Guard;
 use risiti_gateway::broker::{Broker, Parts, ReceiptsParts};
 use risiti_gateway::clock::{Clock, ManualClock};
 use risiti_gateway::gateway::View;
@@ -66,7 +67,12 @@ static PORT: LazyLock<Port> = LazyLock::new(|| {
     let letters = view.dead_letters.clone();
     keep(&letters);
     drop(entered);
-    runtime.spawn(admin::serve(Memory(incoming), view, stopped));
+    runtime.spawn(admin::serve(
+        Memory(incoming),
+        view,
+        Guard::open(),
+        stopped,
+    ));
     Port {
         runtime,
         connections,

@@ -9,6 +9,7 @@
 #[path = "../mqtt_gateway/house.rs"]
 mod house;
 
+mod admin;
 mod changes;
 mod command;
 mod hostile;
