@@ -9,6 +9,7 @@
 //! - [`terminal`], a battery terminal with flash, printer and power cuts
 //! - [`nor`], a NOR flash chip that power is cut in
 //! - [`emulator`], a terminal's image in QEMU
+//! - [`site`], the seals of a site: keys for terminals and for settlement
 //! - [`operator`], a person at a terminal
 //! - [`printer`], a thermal printer and its papers
 //! - [`battery`], a battery that sags and runs down, and its gauge
@@ -32,5 +33,6 @@ pub mod network;
 pub mod nor;
 pub mod operator;
 pub mod printer;
+pub mod site;
 pub mod terminal;
 pub mod village;

@@ -183,4 +183,6 @@ pub struct Controls {
     pub open_topics: bool,
     /// Gateway: damage is not told (G11).
     pub damage_in_silence: bool,
+    /// Settlement: what is not sealed is taken too (G10).
+    pub takes_unsealed: bool,
 }

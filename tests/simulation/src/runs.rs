@@ -87,7 +87,7 @@ impl fmt::Display for Sum {
     }
 }
 
-fn counts(report: &Report) -> [(&'static str, u64); 25] {
+fn counts(report: &Report) -> [(&'static str, u64); 26] {
     let (tally, traffic, kafka) = (&report.tally, &report.traffic, &report.kafka);
     [
         ("rounds", report.rounds),
@@ -108,6 +108,7 @@ fn counts(report: &Report) -> [(&'static str, u64); 25] {
         ("printed_again", tally.again),
         ("papers_torn", tally.torn),
         ("damaged", tally.damaged),
+        ("forged_records_refused", tally.refused),
         ("connections", traffic.opened),
         ("connections_lost", traffic.lost),
         ("late_bytes", traffic.late),
@@ -240,12 +241,13 @@ fn overlap(one: &Controls, all: &Controls) -> bool {
         (one.drops_when_full, all.drops_when_full),
         (one.open_topics, all.open_topics),
         (one.damage_in_silence, all.damage_in_silence),
+        (one.takes_unsealed, all.takes_unsealed),
     ];
     pairs.iter().any(|(one, all)| *one && *all)
 }
 
 /// All controls, by name.
-pub const CONTROLS: [&str; 14] = [
+pub const CONTROLS: [&str; 15] = [
     "puback-before-sync",
     "no-dedup",
     "position-outside",
@@ -260,6 +262,7 @@ pub const CONTROLS: [&str; 14] = [
     "drops-when-full",
     "open-topics",
     "damage-in-silence",
+    "takes-unsealed",
 ];
 
 /// The control of this name.
@@ -281,6 +284,7 @@ pub fn control(name: &str) -> Option<Controls> {
         "drops-when-full" => &mut controls.drops_when_full,
         "open-topics" => &mut controls.open_topics,
         "damage-in-silence" => &mut controls.damage_in_silence,
+        "takes-unsealed" => &mut controls.takes_unsealed,
         _ => return None,
     };
     *switch = true;

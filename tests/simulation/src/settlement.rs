@@ -24,8 +24,10 @@ use risiti_bridge::settlement::machine::{
 };
 use risiti_bridge::settlement::messages::{self, Topic};
 use risiti_bridge::settlement::rebuild::Rebuild;
+use risiti_bridge::settlement::{Generations, Sealing};
 use risiti_bridge::whole_log::Ends;
 use risiti_config::Settlement;
+use risiti_sim::site::Site;
 
 use crate::kafka::{Code, Heart, Kafka, Member, Message, Producer, Request, topics};
 use crate::{Controls, Ms};
@@ -112,6 +114,9 @@ impl SettlementNode {
         let mut machine = MachineSettings::new(&settings, configured_policy(&settings, None));
         machine.batch_records_max = BATCH_RECORDS_MAX;
         machine.core.forgetful = controls.no_memory;
+        let root = Site::default().root().clone();
+        let required = !controls.takes_unsealed;
+        machine.core.sealing = Sealing::new(root, required, Generations::default());
         machine.offsets_outside_transaction = controls.offsets_outside;
         Self {
             machine: Machine::new(machine),

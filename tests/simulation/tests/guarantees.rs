@@ -44,7 +44,7 @@ fn every_guarantee_holds_in_every_run() {
     }
     let proof = serde_json::json!({
         "what": "simulation",
-        "guarantees": "G1 G2 G3 G4 G5 G6 G7 G8 G9 G11",
+        "guarantees": "G1 G2 G3 G4 G5 G6 G7 G8 G9 G10 G11",
         "runs": sum.runs,
         "failures": 0,
         "seed": seed,
@@ -141,6 +141,11 @@ fn control_g8_a_full_disk_that_drops_is_convicted() {
 #[test]
 fn control_g9_a_gateway_that_lets_anybody_publish_anywhere_is_convicted() {
     convicted("open-topics", &["G9"]);
+}
+
+#[test]
+fn control_g10_settlement_that_takes_what_is_not_sealed_is_convicted() {
+    convicted("takes-unsealed", &["G10"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use risiti_mqtt::{
     Accept, Connection, ConnectionLimits, Deliver, Delivery, Event, Message, Qos, ReasonCode,
 };
+use risiti_sim::site::Site;
 use risiti_simulation::Ms;
 use risiti_simulation::contract::Controls;
 use risiti_simulation::network::{Arrival, Network, Way};
@@ -39,7 +40,9 @@ impl Gateway {
                 }
                 Event::Publish { token, message, .. } => {
                     if message.topic.ends_with("/records") {
-                        let record = Record::decode(&message.payload).unwrap();
+                        let opened = Site::default().opened_record("t1", &message.payload);
+                        let opened = opened.unwrap();
+                        let record = Record::decode(&opened).unwrap();
                         *self.records.entry(record.sequence).or_default() += 1;
                         let number = record.sequence as u16;
                         self.waiting.insert(record.sequence, number);
@@ -87,7 +90,9 @@ fn receipt(record: &Record<'_>) -> Vec<u8> {
         bank_reference: None,
         lines: Lines::default(),
     };
-    receipt.encode(&mut [0; 400]).unwrap().to_vec()
+    let mut buffer = [0; 400];
+    let open = receipt.encode(&mut buffer).unwrap();
+    Site::default().sealed_receipt("t1", open).unwrap()
 }
 
 struct Run {

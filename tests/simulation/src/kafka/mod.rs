@@ -169,6 +169,27 @@ impl Kafka {
         self.refused.push(value);
     }
 
+    /// Somebody who may write to this topic does, beside everybody's transactions.
+    pub fn write(&mut self, topic: &str, partition: i32, key: &str, value: &[u8]) {
+        let origin = Origin {
+            producer: self.coordinator.new_producer(),
+            epoch: 0,
+            sequence: 0,
+            transactional: false,
+        };
+        let message = Message {
+            key: Some(Bytes::copy_from_slice(key.as_bytes())),
+            value: Some(Bytes::copy_from_slice(value)),
+            headers: Vec::new(),
+        };
+        let time_ms = EPOCH_MS + self.now;
+        if let Some(log) = self.partition_mut(topic, partition) {
+            // The first batch of a producer is never out of order.
+            let _offset = log.append(origin, &[message], time_ms);
+            self.changes += 1;
+        }
+    }
+
     /// Another producer begins under this transactional id, and leaves at once.
     pub fn fence(&mut self, transactional_id: &str) {
         let slow_ms = self.slow();

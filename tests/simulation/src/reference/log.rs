@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use risiti_sim::site::Site;
 use risiti_wire::{Receipt, Record, RecordBody};
 
 use super::book::{Book, Content};
@@ -34,6 +35,12 @@ pub(super) struct Log {
     overtaken: BTreeSet<Name>,
     /// Terminals whose records stand twice because of that.
     forgotten: BTreeSet<String>,
+    /// The keys of all.
+    site: Site,
+    /// What somebody without one has written.
+    pub(super) forged: BTreeSet<Vec<u8>>,
+    /// Where of that records stand: partition, offset.
+    forged_at: BTreeSet<(i64, i64)>,
 }
 
 impl Log {
@@ -76,7 +83,7 @@ impl Log {
                         tally.settled += 1;
                         self.transaction(&message)?;
                     }
-                    _ => self.rejected(&message)?,
+                    _ => self.rejected(&message, tally)?,
                 }
             }
         }
@@ -106,10 +113,16 @@ impl Log {
         books: &BTreeMap<String, Book>,
         tally: &mut Tally,
     ) -> Result<(), Violation> {
-        self.once(message)?;
         let id = text(message.key.as_deref());
         let value = message.value.as_deref().unwrap_or_default();
-        let (Some(book), Ok(record)) = (books.get(&id), Record::decode(value)) else {
+        if self.forged.contains(value) {
+            let place = (i64::from(message.partition), message.offset);
+            self.forged_at.insert(place);
+            return Ok(());
+        }
+        self.once(message)?;
+        let opened = self.site.opened_record(&id, value).unwrap_or_default();
+        let (Some(book), Ok(record)) = (books.get(&id), Record::decode(&opened)) else {
             return broken("G9", format!("a record of {id:?} that is none in Kafka"));
         };
         let RecordBody::Payment(payment) = record.body else {
@@ -153,7 +166,11 @@ impl Log {
     ) -> Result<(), Violation> {
         let id = text(message.key.as_deref());
         let value = message.value.as_deref().unwrap_or_default();
-        let (true, Ok(receipt)) = (books.contains_key(&id), Receipt::decode(value)) else {
+        if self.forged.contains(value) {
+            return Ok(());
+        }
+        let opened = self.site.opened_receipt(&id, value).unwrap_or_default();
+        let (true, Ok(receipt)) = (books.contains_key(&id), Receipt::decode(&opened)) else {
             return broken("G9", format!("a receipt for {id:?} that is none in Kafka"));
         };
         let name = (id, receipt.sequence);
@@ -172,12 +189,30 @@ impl Log {
             let sequence = sequence.parse().ok()?;
             Some((id.to_owned(), sequence))
         });
+        if let Some((id, sequence)) = &name
+            && !self.records.contains_key(&(id.clone(), *sequence))
+        {
+            let what = format!("{id}/{sequence} is settled, and its terminal never sealed it");
+            return broken("G10", what);
+        }
         self.settle(name, &identity)
     }
 
-    fn rejected(&mut self, message: &Committed) -> Result<(), Violation> {
+    fn rejected(&mut self, message: &Committed, tally: &mut Tally) -> Result<(), Violation> {
         let value = message.value.as_deref().unwrap_or_default();
         let told: serde_json::Value = serde_json::from_slice(value).unwrap_or_default();
+        let record = &told["record"];
+        let place = record["partition"].as_i64().zip(record["offset"].as_i64());
+        if place.is_some_and(|place| self.forged_at.contains(&place)) {
+            tally.refused += 1;
+            return Ok(());
+        }
+        if told["reason"] == "seal" {
+            return broken(
+                "G10",
+                format!("what its terminal sealed is refused: {told}"),
+            );
+        }
         let name = told["terminal"].as_str().zip(told["sequence"].as_u64());
         let name = name.map(|(id, sequence)| (id.to_owned(), sequence));
         self.settle(name, &told.to_string())

@@ -16,6 +16,7 @@
 //! | G7 | with a gateway's disk lost, a payment does not arrive |
 //! | G8 | a bound does not hold; a record is acknowledged and dropped while the disk is full |
 //! | G9 | a hostile client's bytes stand in Kafka under another's name, or it gets a receipt |
+//! | G10 | what its terminal has not sealed is settled, or a record that it has is refused; a paper of what was not settled |
 //! | G11 | damage took what nobody counted, though the gateway looked at it |
 //!
 //! What a wiped disk held is lost with it; what a flipped bit hit is lost if the
@@ -114,6 +115,8 @@ pub struct Tally {
     pub printed: u64,
     /// Records and rows that gateways counted as damaged.
     pub damaged: u64,
+    /// Forged records that settlement refused.
+    pub refused: u64,
 }
 
 /// The oracle of one run.
@@ -162,7 +165,7 @@ impl Reference {
     /// A paper comes out.
     ///
     /// # Errors
-    /// G5.
+    /// G5, G10.
     pub fn paper(&mut self, terminal: &str, paper: &Paper) -> Result<(), Violation> {
         let tally = &mut self.tally;
         match (paper.whole, paper.again()) {
@@ -170,8 +173,19 @@ impl Reference {
             (true, true) => tally.again += 1,
             (true, false) => tally.printed += 1,
         }
+        if let (Some(sequence), true) = (paper.payment(), paper.whole)
+            && !self.log.is_settled(&(terminal.to_owned(), sequence))
+        {
+            let what = format!("{terminal}/{sequence} has a paper and was not settled");
+            return broken("G10", what);
+        }
         let book = self.books.get_mut(terminal);
         book.map_or(Ok(()), |book| book.paper(terminal, paper))
+    }
+
+    /// Somebody has written these to Kafka, and had no key.
+    pub fn forged(&mut self, values: [Vec<u8>; 2]) {
+        self.log.forged.extend(values);
     }
 
     /// Something can be seen at a gateway that runs. What is missed because of it is
@@ -274,7 +288,7 @@ impl Reference {
     /// What is new in Kafka's committed log.
     ///
     /// # Errors
-    /// G2, G3, G6, G9.
+    /// G2, G3, G6, G9, G10.
     pub fn read(&mut self, kafka: &Kafka) -> Result<(), Violation> {
         self.log.read(kafka, &self.books, &mut self.tally)?;
         for disk in &mut self.disks {

@@ -179,7 +179,8 @@ pub enum Fault {
         /// So many.
         calls: u32,
     },
-    /// A client that is none: rubbish, others' topics, half packets.
+    /// A client that is none: rubbish, others' topics, half packets. And somebody
+    /// behind a gateway who forges a record and a receipt for each of its connections.
     Hostile {
         /// At this gateway.
         gateway: usize,

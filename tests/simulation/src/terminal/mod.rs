@@ -17,6 +17,7 @@ use std::task::{Context, Wake, Waker};
 
 use risiti_sim::nor::{Nor, Tear};
 use risiti_sim::printer::Paper;
+use risiti_sim::site::{Keys, Site};
 use risiti_terminal::hardware::Hardware;
 use risiti_terminal::settings::Settings;
 use risiti_terminal::terminal;
@@ -167,6 +168,7 @@ impl Terminal {
             seed: self.cells.draw_seed(),
         };
         let (id, provision, no_resend) = (self.id.clone(), self.provision, self.controls.no_resend);
+        let keys = Site::default().keys(&id).ok();
         self.firmware = Some(Box::pin(async move {
             let settings = Settings {
                 id: &id,
@@ -179,6 +181,7 @@ impl Terminal {
                     true => u32::MAX,
                     false => provision.resend_after_s,
                 },
+                seal: keys.as_ref().map(Keys::settings),
                 ..Settings::default()
             };
             terminal::run(hardware, &settings).await

@@ -246,9 +246,13 @@ impl World {
             Fault::Hostile {
                 gateway,
                 connections,
-            } => self
-                .hostile
-                .come(gateway, connections, now_ms, &mut self.network),
+            } => {
+                self.hostile
+                    .come(gateway, connections, now_ms, &mut self.network);
+                for _ in 0..connections {
+                    self.reference.forged(self.forger.forge(&mut self.kafka));
+                }
+            }
         }
         true
     }

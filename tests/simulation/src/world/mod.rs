@@ -10,9 +10,11 @@
 //! | `instance` | an instance of settlement |
 //! | `seat` | a terminal and its way to a gateway |
 //! | `hostile` | clients that are none |
+//! | `forger` | who writes to the topics and has no key |
 //! | `faults` | what a fault does, and how it heals |
 
 mod faults;
+mod forger;
 mod hostile;
 mod instance;
 mod seat;
@@ -24,6 +26,7 @@ use crate::network::{Arrival, Network, Traffic};
 use crate::reference::{Reference, Tally, Violation, broken};
 use crate::scenario::{KINDS, QUIET_MS, Scenario};
 use faults::Pending;
+use forger::Forger;
 use hostile::Hostile;
 use instance::Instance;
 use seat::Seat;
@@ -88,6 +91,7 @@ pub struct World {
     sites: Vec<Site>,
     instances: Vec<Instance>,
     hostile: Hostile,
+    forger: Forger,
     /// What is still to happen, the next last.
     pending: Vec<Pending>,
     reference: Reference,
@@ -132,6 +136,7 @@ impl World {
             sites: (0..scenario.gateways).map(site).collect(),
             instances: (0..scenario.settlements).map(instance).collect(),
             hostile: Hostile::new(scenario.terminals.len(), seed),
+            forger: Forger::new(scenario.terminals.len(), PARTITIONS, seed),
             pending: faults::pending(&scenario),
             arrivals: Vec::new(),
             report: Report::default(),
