@@ -252,6 +252,23 @@ fn a_replayed_record_gets_the_first_receipt_byte_for_byte_also_after_a_takeover(
 }
 
 #[test]
+fn a_record_that_was_copied_to_another_partition_is_not_settled_again() {
+    let sealing = Sealing::new(root(), true, Generations::default());
+    let mut bench = Bench::new(sealing.clone());
+    // Of three partitions, u's records stand in this one, t's in the next.
+    sealing.set_partitions(3);
+    assert!(is_accepted(
+        &bench.settle("u", &sealed("u", &payment(1, 150)))
+    ));
+    assert!(is_seal(&bench.settle("t", &sealed("t", &payment(1, 150)))));
+    // Control: who does not know where it belongs settles it wherever it stands.
+    sealing.set_partitions(0);
+    assert!(is_accepted(
+        &bench.settle("t", &sealed("t", &payment(1, 150)))
+    ));
+}
+
+#[test]
 fn other_content_under_a_number_is_told_to_its_terminal_under_another_nonce() {
     let mut bench = Bench::required();
     let first = bench.settle("t", &sealed("t", &payment(1, 150)));

@@ -223,7 +223,7 @@ impl Core {
         decision.terminal = Some(terminal.to_owned());
         let sealing = self.settings.sealing.clone();
         let mut buffer = [0; RECORD_BYTES_MAX];
-        match sealing.open(terminal, input.value, &mut buffer) {
+        match sealing.open(terminal, input.partition, input.value, &mut buffer) {
             Ok(opened) => {
                 let input = Input {
                     value: opened.bytes,

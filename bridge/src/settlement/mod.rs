@@ -41,6 +41,7 @@ pub mod machine;
 pub mod memory;
 pub mod messages;
 pub mod metrics;
+pub mod partitioner;
 pub mod rebuild;
 pub mod receipt;
 pub mod rules;

@@ -8,12 +8,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use parking_lot::RwLock;
 use risiti_wire::limits::{RECORD_BYTES_MAX, SEALED_RECEIPT_BYTES_MAX};
 use risiti_wire::seal::{self, Direction, FIRST_GENERATION, Root, SealError};
 use risiti_wire::{Kind, peek, validate_terminal_id};
 
+use super::partitioner::partition_of;
 use crate::limits;
 
 /// Which generations of a terminal's keys are accepted.
@@ -130,6 +132,8 @@ struct Site {
     root: Root,
     required: bool,
     generations: RwLock<Generations>,
+    /// Of the records topic; 0: not known.
+    partitions: AtomicI32,
 }
 
 impl fmt::Debug for Sealing {
@@ -169,6 +173,7 @@ impl Sealing {
                 root,
                 required,
                 generations: RwLock::new(generations),
+                partitions: AtomicI32::new(0),
             })),
         }
     }
@@ -180,13 +185,24 @@ impl Sealing {
         }
     }
 
-    /// Opens a record. What is no record of this version is passed on as it is.
+    /// So many partitions has the records topic. What was settled is remembered by
+    /// partition: a record that was copied into another one would be settled again.
+    pub fn set_partitions(&self, partitions: i32) {
+        if let Some(site) = &self.site {
+            site.partitions.store(partitions, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens a record of this partition. What is no record of this version is passed on
+    /// as it is.
     ///
     /// # Errors
-    /// It is sealed, and not by this terminal; or it is not sealed, and ought to be.
+    /// It is sealed, and not by this terminal, or does not belong here; or it is not
+    /// sealed, and ought to be.
     pub(super) fn open<'b>(
         &self,
         terminal: &str,
+        partition: i32,
         message: &'b [u8],
         buffer: &'b mut [u8; RECORD_BYTES_MAX],
     ) -> Result<Opened<'b>, Refused> {
@@ -212,6 +228,13 @@ impl Sealing {
             }
             _ => return Ok(as_it_is),
         };
+        let partitions = site.partitions.load(Ordering::Relaxed);
+        let own = partition_of(terminal.as_bytes(), partitions);
+        if partitions > 0 && own != partition {
+            return Err(refuse(format!(
+                "it stands in partition {partition}, and its terminal's records in {own}: it was copied there, or written by another partitioner than murmur2"
+            )));
+        }
         let accepted = site.generations.read().of(terminal);
         if accepted.newest == 0 {
             return Err(refuse("its terminal is revoked".into()));

@@ -240,8 +240,9 @@ impl Shell<'_> {
         let producer = Producer::from_config_and_context(&config, Deliveries::default())
             .map_err(|error| SettlementError::Configuration(error.to_string()).to_string())?;
         let client = producer.client();
-        topics::ensure(client, &setup.cluster, &setup.bootstrap, &setup.settings)
+        let partitions = topics::ensure(client, &setup.cluster, &setup.bootstrap, &setup.settings)
             .map_err(|error| error.to_string())?;
+        setup.sealing.set_partitions(partitions);
         let cluster_id = client.fetch_cluster_id(limits::CALL);
         self.producer = Some(Sender {
             deliveries: Arc::clone(client.context()),
