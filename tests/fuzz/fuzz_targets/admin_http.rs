@@ -67,12 +67,7 @@ static PORT: LazyLock<Port> = LazyLock::new(|| {
     let letters = view.dead_letters.clone();
     keep(&letters);
     drop(entered);
-    runtime.spawn(admin::serve(
-        Memory(incoming),
-        view,
-        Guard::open(),
-        stopped,
-    ));
+    runtime.spawn(admin::serve(Memory(incoming), view, Guard::open(), stopped));
     Port {
         runtime,
         connections,
