@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use risiti_sim::ledger::{Accounts, ReceiptsLog, ReceiptsVerdict, receipts_verdict};
 use risiti_sim::mqtt::MqttVersion;
+use risiti_sim::site::Site;
 use risiti_sim::terminal::{TerminalSpec, Terminals};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -49,7 +50,11 @@ impl RoundTrip {
         let dir = tempfile::tempdir()?;
         let config = upward::config("gw-1", &kafka.bootstrap);
         let gateway = GatewayProcess::start(&config, dir.path(), switches, None)?;
-        let settlement = SettlementProcess::start(&config, dir.path())?;
+        let root = dir.path().join("site.root");
+        Site::default().write_root(&root)?;
+        // The stand-in terminals have no keys, the emulated one has.
+        let sealing = format!("[settlement]\nroot_file = {root:?}\nsealing = \"accepted\"\n");
+        let settlement = SettlementProcess::start(&(config + &sealing), dir.path())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

@@ -11,7 +11,7 @@
 //! | --- | --- |
 //! | [`token`] | makes tokens, tells digests apart in constant time |
 //! | [`registry`] | the terminals and their tokens: a core, and its file format |
-//! | [`file`] | the registry on disk |
+//! | [`mod@file`] | the registry on disk |
 //! | [`policy`] | who a client is: a core |
 //! | [`rules`] | what each may do: a core |
 //! | [`attempts`] | failed logins: a core |

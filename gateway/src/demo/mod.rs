@@ -156,6 +156,7 @@ async fn play(settings: &Settings) -> Result<Verdict, Failure> {
     let configuration =
         topics.configuration(&run, &dir, &bootstrap, PARTITIONS, embedded.is_some());
     std::fs::write(dir.join("risiti.toml"), configuration)?;
+    risiti_sim::site::Site::default().write_root(&dir.join("site.root"))?;
     println!(
         "Kafka on {bootstrap}, topics *.demo-{run}; data in {}",
         dir.display()

@@ -74,9 +74,10 @@ impl Topics {
              [settlement]\ninstance = \"demo-{run}\"\ngroup = \"risiti.settlement.demo-{run}\"\n\
              records_topic = \"{records}\"\nreceipts_topic = \"{receipts}\"\n\
              transactions_topic = \"{transactions}\"\nrejected_topic = \"{rejected}\"\n\
-             changelog_topic = \"{changelog}\"\n{session_timeout}\n\
+             changelog_topic = \"{changelog}\"\n{session_timeout}root_file = {root:?}\n\n\
              [[routes]]\nname = \"records\"\nfilter = \"t/+/records\"\ntopic = \"{records}\"\n",
             data = dir.join("data"),
+            root = dir.join("site.root"),
             records = self.records,
             receipts = self.receipts,
             transactions = self.transactions,

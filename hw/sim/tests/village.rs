@@ -26,6 +26,8 @@ fn quick() -> VillageProfile {
             slow_after_ms: (50, 200),
             rejects_of_1000: 0,
             wordy: false,
+            // These terminals are stand-ins, without keys.
+            sealed: false,
         },
     }
 }

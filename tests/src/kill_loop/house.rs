@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use risiti_sim::site::Site;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -117,8 +118,11 @@ impl House {
             gateways.push(gateway);
         }
         let mut settlements = Vec::new();
+        let root = dir.path().join("site.root");
+        Site::default().write_root(&root)?;
+        let root = format!("root_file = {root:?}\n");
         for (n, proxy) in settlements_to_kafka.iter().enumerate() {
-            let config = configuration(n, proxy.addr());
+            let config = configuration(n, proxy.addr()) + &root;
             let name = format!("settlement-{n}");
             let settlement =
                 SettlementProcess::start_with(&config, dir.path(), &name, switches.settlement)?;

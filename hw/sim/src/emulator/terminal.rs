@@ -21,6 +21,7 @@ use crate::modem::{Dialer, Family, ModemSetup, ModemSim};
 use crate::network::NetworkProfile;
 use crate::operator::{Act, Operator, text};
 use crate::printer::{Paper, PrinterModel};
+use crate::site::Site;
 
 /// Lines on a roll that a person puts in.
 const ROLL_LINES: u64 = 10_000;
@@ -76,8 +77,8 @@ pub struct EmulatedTerminal {
 }
 
 impl EmulatedTerminal {
-    /// A terminal with its files in `dir`, which outlives it; its flash is a virgin
-    /// one unless it is there already. Call it inside a tokio runtime.
+    /// A terminal with the keys of the simulated [`Site`] and its files in `dir`, which
+    /// outlives it; its flash is a virgin one unless it is there already. Call it inside a tokio runtime.
     ///
     /// # Errors
     /// Its files can't be made.
@@ -91,7 +92,9 @@ impl EmulatedTerminal {
         };
         blank_flash(&spec.flash)?;
         let mut settings = [0; SETTINGS_BYTES_MAX];
+        let keys = Site::default().keys(&setup.id).map_err(io::Error::other)?;
         let len = Settings {
+            seal: Some(keys.settings()),
             id: &setup.id,
             host: &setup.gateway.ip().to_string(),
             port: setup.gateway.port(),

@@ -22,6 +22,7 @@ use crate::modem::{Family, ModemSetup, ModemSim, PowerKey, Serial};
 use crate::network::NetworkProfile;
 use crate::nor::Nor;
 use crate::printer::{Printer, PrinterModel};
+use crate::site::Site;
 use crate::village::{SettlementProfile, Traffic, Village, VillageProfile};
 
 /// What is done.
@@ -153,10 +154,12 @@ impl Desk {
             seed: 1,
             clock,
         };
+        let keys = Site::default().keys(ID).expect("it is a terminal's id");
         let settings = Settings {
             id: ID,
             host: "10.0.0.1",
             currency: 404,
+            seal: Some(keys.settings()),
             ..Settings::default()
         };
         terminal::run(hardware, &settings).await

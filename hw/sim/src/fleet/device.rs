@@ -30,6 +30,7 @@ use crate::modem::{Dialer, Family, ModemSetup, ModemSim, PowerKey, Serial};
 use crate::nor::Nor;
 use crate::operator::Operator;
 use crate::printer::Printer;
+use crate::site::{Keys, Site};
 use crate::village::EPOCH_S;
 
 type Modem = Sim800<Serial, WatchedKey, BoardClock>;
@@ -69,7 +70,10 @@ impl Device {
         let (profile, charge) = spec.battery.unwrap_or((BatteryProfile::SOLAR, 1.0));
         let battery = Battery::new(profile, charge, chance.u64(..));
         let mut settings = vec![0; SETTINGS_BYTES_MAX];
-        let length = provision(&spec)
+        let keys = Site::default()
+            .keys(&spec.id)
+            .expect("a simulation names its terminals as terminals");
+        let length = provision(&spec, &keys)
             .encode(&mut settings)
             .expect("what a simulation provisions is within its bounds");
         settings.truncate(length);
@@ -255,7 +259,7 @@ enum Why {
     Watchdog,
 }
 
-fn provision(spec: &TerminalSpec) -> Settings<'_> {
+fn provision<'a>(spec: &'a TerminalSpec, keys: &'a Keys) -> Settings<'a> {
     Settings {
         id: &spec.id,
         host: "127.0.0.1",
@@ -264,6 +268,7 @@ fn provision(spec: &TerminalSpec) -> Settings<'_> {
         title: "KIJIJI SACCO",
         patience_ms: u16::try_from(spec.patience.as_millis()).unwrap_or(u16::MAX),
         resend_after_s: u32::try_from(spec.resend_after.as_secs()).unwrap_or(u32::MAX),
+        seal: Some(keys.settings()),
         ..Settings::default()
     }
 }

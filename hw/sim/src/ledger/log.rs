@@ -5,8 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use risiti_wire::{Receipt, Record};
+use risiti_wire::seal::SealError;
+use risiti_wire::{Receipt, Record, peek};
 use serde_json::Value;
+
+use crate::site::Site;
 
 /// A message of a topic, as any consumer has it.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +65,8 @@ pub fn record(entry: &Entry<'_>) -> Result<Found, String> {
     let key = key(entry)?;
     let (client, sequence, resend) = match entry.ce_type {
         Some("risiti.record") => {
-            let record = Record::decode(entry.value)
+            let opened = opened(entry, |site| site.opened_record(&key, entry.value))?;
+            let record = Record::decode(&opened)
                 .map_err(|error| wrong(entry, &format!("no record ({error})")))?;
             let told = format!("{key}/{}", record.sequence);
             if entry.ce_id != Some(&told) {
@@ -91,9 +95,24 @@ pub fn record(entry: &Entry<'_>) -> Result<Found, String> {
 /// # Errors
 /// It is none.
 pub fn receipt(entry: &Entry<'_>) -> Result<Found, String> {
-    let receipt = Receipt::decode(entry.value)
-        .map_err(|error| wrong(entry, &format!("no receipt ({error})")))?;
-    Ok(found(entry, key(entry)?, receipt.sequence, false))
+    let key = key(entry)?;
+    let opened = opened(entry, |site| site.opened_receipt(&key, entry.value))?;
+    let receipt =
+        Receipt::decode(&opened).map_err(|error| wrong(entry, &format!("no receipt ({error})")))?;
+    Ok(found(entry, key, receipt.sequence, false))
+}
+
+/// What a message says: one that is sealed must be by the simulated site, for the
+/// terminal in its key.
+fn opened(
+    entry: &Entry<'_>,
+    open: impl FnOnce(&Site) -> Result<Vec<u8>, SealError>,
+) -> Result<Vec<u8>, String> {
+    if peek(entry.value).is_ok_and(|header| header.sealed) {
+        open(&Site::default()).map_err(|error| wrong(entry, &error.to_string()))
+    } else {
+        Ok(entry.value.to_vec())
+    }
 }
 
 /// Reads a finalised transaction: JSON with `terminal` and `sequence`, its

@@ -8,9 +8,11 @@ use std::collections::{BinaryHeap, HashMap};
 
 use bytes::Bytes;
 use fastrand::Rng;
-use risiti_wire::{Lines, Reason, Receipt, Record, RecordBody, Status, WireError};
+use risiti_wire::seal::SealError;
+use risiti_wire::{Lines, Reason, Receipt, Record, RecordBody, Status};
 
 use crate::ledger::Found;
+use crate::site::Site;
 
 /// How settlement is.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,9 @@ pub struct SettlementProfile {
     /// Whether receipts bear a bank's reference and lines. The real settlement
     /// writes none by itself.
     pub wordy: bool,
+    /// Whether records must be sealed by terminals of the simulated [`Site`], and
+    /// receipts are.
+    pub sealed: bool,
 }
 
 impl Default for SettlementProfile {
@@ -37,6 +42,7 @@ impl Default for SettlementProfile {
             slow_after_ms: (60_000, 4 * 3_600_000),
             rejects_of_1000: 10,
             wordy: true,
+            sealed: true,
         }
     }
 }
@@ -56,6 +62,7 @@ pub struct Issued {
 #[derive(Debug)]
 pub struct Settlement {
     profile: SettlementProfile,
+    site: Site,
     chance: Rng,
     answers: HashMap<(String, u64), Bytes>,
     due: BinaryHeap<Reverse<(u64, u64)>>,
@@ -72,6 +79,7 @@ impl Settlement {
     pub fn new(profile: SettlementProfile, chance: Rng) -> Self {
         Self {
             profile,
+            site: Site::default(),
             chance,
             answers: HashMap::new(),
             due: BinaryHeap::new(),
@@ -87,16 +95,20 @@ impl Settlement {
     /// A record of Kafka's committed log.
     ///
     /// # Errors
-    /// It is none; nobody gets a receipt for it.
-    pub fn take(&mut self, now_ms: u64, terminal: &str, payload: &[u8]) -> Result<(), WireError> {
-        let record = Record::decode(payload)?;
+    /// It is none, or not its terminal's; nobody gets a receipt for it.
+    pub fn take(&mut self, now_ms: u64, terminal: &str, payload: &[u8]) -> Result<(), SealError> {
+        let opened = match self.profile.sealed {
+            true => self.site.opened_record(terminal, payload)?,
+            false => payload.to_vec(),
+        };
+        let record = Record::decode(&opened)?;
         let sequence = record.sequence;
         note(&mut self.records, terminal, sequence, record.resend);
         let key = (terminal.to_owned(), sequence);
         let payload = match self.answers.get(&key) {
             Some(answer) => answer.clone(),
             None => {
-                let answer = self.decide(now_ms, &record);
+                let answer = self.decide(now_ms, terminal, &record)?;
                 note(&mut self.settled, terminal, sequence, false);
                 self.answers.insert(key, answer.clone());
                 answer
@@ -120,7 +132,12 @@ impl Settlement {
         Ok(())
     }
 
-    fn decide(&mut self, now_ms: u64, record: &Record<'_>) -> Bytes {
+    fn decide(
+        &mut self,
+        now_ms: u64,
+        terminal: &str,
+        record: &Record<'_>,
+    ) -> Result<Bytes, SealError> {
         let rejects = self.chance.u32(..1000) < self.profile.rejects_of_1000;
         let status = if rejects {
             self.rejected += 1;
@@ -149,8 +166,11 @@ impl Settlement {
             lines: lines.unwrap_or_default(),
         };
         let mut buffer = [0; risiti_wire::limits::RECEIPT_BYTES_MAX];
-        let bytes = receipt.encode(&mut buffer).unwrap_or_default();
-        Bytes::copy_from_slice(bytes)
+        let bytes = receipt.encode(&mut buffer)?;
+        Ok(match self.profile.sealed {
+            true => self.site.sealed_receipt(terminal, bytes)?.into(),
+            false => Bytes::copy_from_slice(bytes),
+        })
     }
 
     /// When the next receipt goes out.
