@@ -185,4 +185,6 @@ pub struct Controls {
     pub damage_in_silence: bool,
     /// Settlement: what is not sealed is taken too (G10).
     pub takes_unsealed: bool,
+    /// Settlement: a record counts in whatever partition it stands (G2).
+    pub takes_copies: bool,
 }

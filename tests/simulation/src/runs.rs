@@ -242,12 +242,13 @@ fn overlap(one: &Controls, all: &Controls) -> bool {
         (one.open_topics, all.open_topics),
         (one.damage_in_silence, all.damage_in_silence),
         (one.takes_unsealed, all.takes_unsealed),
+        (one.takes_copies, all.takes_copies),
     ];
     pairs.iter().any(|(one, all)| *one && *all)
 }
 
 /// All controls, by name.
-pub const CONTROLS: [&str; 15] = [
+pub const CONTROLS: [&str; 16] = [
     "puback-before-sync",
     "no-dedup",
     "position-outside",
@@ -263,6 +264,7 @@ pub const CONTROLS: [&str; 15] = [
     "open-topics",
     "damage-in-silence",
     "takes-unsealed",
+    "takes-copies",
 ];
 
 /// The control of this name.
@@ -285,6 +287,7 @@ pub fn control(name: &str) -> Option<Controls> {
         "open-topics" => &mut controls.open_topics,
         "damage-in-silence" => &mut controls.damage_in_silence,
         "takes-unsealed" => &mut controls.takes_unsealed,
+        "takes-copies" => &mut controls.takes_copies,
         _ => return None,
     };
     *switch = true;

@@ -58,6 +58,8 @@ pub struct SettlementNode {
     instance: Rc<str>,
     group: Rc<str>,
     records: Rc<str>,
+    /// None: it does not look in which partition a record stands.
+    sealing: Option<Sealing>,
     producer: Option<Producer>,
     consumer: Consumer,
     rebuilding: Option<(BTreeMap<i32, i64>, Rebuild)>,
@@ -116,7 +118,8 @@ impl SettlementNode {
         machine.core.forgetful = controls.no_memory;
         let root = Site::default().root().clone();
         let required = !controls.takes_unsealed;
-        machine.core.sealing = Sealing::new(root, required, Generations::default());
+        let sealing = Sealing::new(root, required, Generations::default());
+        machine.core.sealing = sealing.clone();
         machine.offsets_outside_transaction = controls.offsets_outside;
         Self {
             machine: Machine::new(machine),
@@ -124,6 +127,7 @@ impl SettlementNode {
             group: settings.group.as_str().into(),
             records: settings.records_topic.as_str().into(),
             settings,
+            sealing: (!controls.takes_copies).then_some(sealing),
             producer: None,
             consumer: Consumer::default(),
             rebuilding: None,
@@ -222,8 +226,12 @@ impl SettlementNode {
                 self.producer = None;
                 self.consumer = Consumer::default();
                 self.rebuilding = None;
-                let topics = kafka.partitions(now, topics::CHANGELOG);
-                let opened = topics.map(|_| false).map_err(|code| format!("{code:?}"));
+                let partitions = kafka.partitions(now, topics::RECORDS);
+                if let (Some(sealing), Ok(partitions)) = (&self.sealing, partitions) {
+                    sealing.set_partitions(partitions);
+                }
+                let opened = partitions.map(|_| false);
+                let opened = opened.map_err(|code| format!("{code:?}"));
                 (Event::Opened(opened), true)
             }
             Action::Init => (Event::Done(self.producer().init(now, kafka)), true),

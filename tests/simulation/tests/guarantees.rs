@@ -17,7 +17,7 @@ use risiti_simulation::world::trace;
 const RUNS: u64 = 20_000;
 
 /// Seeds within which a broken product must be convicted.
-const CONTROL_RUNS: u64 = 3_000;
+const CONTROL_RUNS: u64 = 20_000;
 
 fn number(name: &str, usual: u64) -> u64 {
     let told = std::env::var(name).ok();
@@ -146,6 +146,11 @@ fn control_g9_a_gateway_that_lets_anybody_publish_anywhere_is_convicted() {
 #[test]
 fn control_g10_settlement_that_takes_what_is_not_sealed_is_convicted() {
     convicted("takes-unsealed", &["G10"]);
+}
+
+#[test]
+fn control_g2_settlement_that_takes_a_copied_record_is_convicted() {
+    convicted("takes-copies", &["G2"]);
 }
 
 #[test]

@@ -170,7 +170,8 @@ impl Kafka {
     }
 
     /// Somebody who may write to this topic does, beside everybody's transactions.
-    pub fn write(&mut self, topic: &str, partition: i32, key: &str, value: &[u8]) {
+    /// Where it stands then; none if there is no such partition.
+    pub fn write(&mut self, topic: &str, partition: i32, key: &str, value: &[u8]) -> Option<i64> {
         let origin = Origin {
             producer: self.coordinator.new_producer(),
             epoch: 0,
@@ -183,11 +184,11 @@ impl Kafka {
             headers: Vec::new(),
         };
         let time_ms = EPOCH_MS + self.now;
-        if let Some(log) = self.partition_mut(topic, partition) {
-            // The first batch of a producer is never out of order.
-            let _offset = log.append(origin, &[message], time_ms);
-            self.changes += 1;
-        }
+        let log = self.partition_mut(topic, partition)?;
+        // The first batch of a producer is never out of order.
+        let offset = log.append(origin, &[message], time_ms).ok()?;
+        self.changes += 1;
+        Some(offset)
     }
 
     /// Another producer begins under this transactional id, and leaves at once.

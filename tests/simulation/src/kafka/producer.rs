@@ -8,6 +8,7 @@
 //! is sent (KIP-360). Never: a decision about what an error means to the caller
 //! beyond the three marks that librdkafka gives (fatal, requires abort, retriable).
 
+use risiti_bridge::settlement::partitioner::partition_of;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -158,12 +159,9 @@ impl Producer {
         (topic, partition): (&Rc<str>, Option<i32>),
         message: Message,
     ) {
-        let count = kafka.topics.get(topic).map_or(1, Vec::len).max(1);
+        let count = kafka.topics.get(topic).map_or(1, Vec::len);
         let partition = partition.unwrap_or_else(|| match &message.key {
-            Some(key) => {
-                let hash = xxhash_rust::xxh3::xxh3_64(key);
-                i32::try_from(hash % count as u64).unwrap_or(0)
-            }
+            Some(key) => partition_of(key, i32::try_from(count).unwrap_or(i32::MAX)),
             None => 0,
         });
         self.pending += 1;

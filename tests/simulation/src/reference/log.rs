@@ -40,7 +40,7 @@ pub(super) struct Log {
     /// What somebody without one has written.
     pub(super) forged: BTreeSet<Vec<u8>>,
     /// Where of that records stand: partition, offset.
-    forged_at: BTreeSet<(i64, i64)>,
+    pub(super) forged_at: BTreeSet<(i64, i64)>,
 }
 
 impl Log {
@@ -115,8 +115,8 @@ impl Log {
     ) -> Result<(), Violation> {
         let id = text(message.key.as_deref());
         let value = message.value.as_deref().unwrap_or_default();
-        if self.forged.contains(value) {
-            let place = (i64::from(message.partition), message.offset);
+        let place = (i64::from(message.partition), message.offset);
+        if self.forged.contains(value) || self.forged_at.contains(&place) {
             self.forged_at.insert(place);
             return Ok(());
         }
@@ -169,7 +169,9 @@ impl Log {
         if self.forged.contains(value) {
             return Ok(());
         }
-        let opened = self.site.opened_receipt(&id, value).unwrap_or_default();
+        let Ok(opened) = self.site.opened_receipt(&id, value) else {
+            return broken("G10", format!("a receipt that is not sealed for {id:?}"));
+        };
         let (true, Ok(receipt)) = (books.contains_key(&id), Receipt::decode(&opened)) else {
             return broken("G9", format!("a receipt for {id:?} that is none in Kafka"));
         };

@@ -188,6 +188,12 @@ impl Reference {
         self.log.forged.extend(values);
     }
 
+    /// Somebody has copied a record to this partition, where it does not belong, and
+    /// offset.
+    pub fn copied(&mut self, (partition, offset): (i32, i64)) {
+        self.log.forged_at.insert((i64::from(partition), offset));
+    }
+
     /// Something can be seen at a gateway that runs. What is missed because of it is
     /// told by [`Self::after_step`].
     pub fn at_gateway(&mut self, gateway: usize, event: &GatewayEvent, onlooker: &dyn Onlooker) {

@@ -251,6 +251,9 @@ impl World {
                     .come(gateway, connections, now_ms, &mut self.network);
                 for _ in 0..connections {
                     self.reference.forged(self.forger.forge(&mut self.kafka));
+                    if let Some(place) = self.forger.copy(&mut self.kafka) {
+                        self.reference.copied(place);
+                    }
                 }
             }
         }

@@ -3,10 +3,14 @@
 //!
 //! Promises: it writes to the topics of records and receipts whatever one can make of
 //! what one has seen there, without a key: payments made up, records and receipts
-//! changed, moved to another number or another terminal; and tells what it wrote.
-//! Never: what a terminal or settlement sealed as it is; that is a resend, which the
-//! rest of the simulation makes.
+//! changed, moved to another number or another terminal, genuine records copied to
+//! where they do not belong; and tells what it wrote. Never: what a terminal or
+//! settlement sealed, as it is and where it belongs; that is a resend, which the rest
+//! of the simulation makes.
 
+use std::collections::BTreeSet;
+
+use risiti_bridge::settlement::partitioner::partition_of;
 use risiti_sim::site::Site;
 use risiti_wire::limits::{RECEIPT_BYTES_MAX, RECORD_BYTES_MAX};
 use risiti_wire::seal::{ROOT_BYTES, Root};
@@ -22,6 +26,8 @@ pub(super) struct Forger {
     chance: fastrand::Rng,
     /// Its own site: it has a root, but not this one's.
     site: Site,
+    /// What it wrote: changed twice in one place it would be genuine again.
+    made: BTreeSet<Vec<u8>>,
 }
 
 impl Forger {
@@ -31,6 +37,7 @@ impl Forger {
             partitions,
             chance: chance(seed, "forger"),
             site: Site::new(Root::new([0x66; ROOT_BYTES])),
+            made: BTreeSet::new(),
         }
     }
 
@@ -43,8 +50,33 @@ impl Forger {
         for (topic, value) in [(topics::RECORDS, &record), (topics::RECEIPTS, &receipt)] {
             let partition = self.chance.i32(0..self.partitions);
             kafka.write(topic, partition, &victim, value);
+            self.made.insert(value.clone());
         }
         [record, receipt]
+    }
+
+    /// Writes a genuine record to another partition than its own; returns where it
+    /// stands now.
+    pub(super) fn copy(&mut self, kafka: &mut Kafka) -> Option<(i32, i64)> {
+        let genuine: Vec<_> = self.genuine(kafka, topics::RECORDS).collect();
+        if genuine.is_empty() || self.partitions < 2 {
+            return None;
+        }
+        let at = self.chance.usize(..genuine.len());
+        let (terminal, value) = genuine.into_iter().nth(at)?;
+        let own = partition_of(terminal.as_bytes(), self.partitions);
+        let partition = (own + self.chance.i32(1..self.partitions)) % self.partitions;
+        let offset = kafka.write(topics::RECORDS, partition, &terminal, &value)?;
+        Some((partition, offset))
+    }
+
+    /// Whose messages of a topic, and what they are, that it has not made.
+    fn genuine(&self, kafka: &Kafka, topic: &str) -> impl Iterator<Item = (String, Vec<u8>)> {
+        kafka.committed(topic).filter_map(|message| {
+            let value = message.value.as_ref()?.to_vec();
+            let key = String::from_utf8(message.key.as_ref()?.to_vec()).ok()?;
+            (!self.made.contains(&value)).then_some((key, value))
+        })
     }
 
     fn record(&mut self, kafka: &Kafka, victim: &str, sequence: u64) -> Vec<u8> {
@@ -71,14 +103,12 @@ impl Forger {
     /// One that went by, with a bit of it changed but not the resend mark; in its
     /// header that moves it to another number.
     fn seen(&mut self, kafka: &Kafka, topic: &str) -> Option<Vec<u8>> {
-        let values: Vec<_> = kafka
-            .committed(topic)
-            .filter_map(|message| message.value.clone())
-            .collect();
-        if values.is_empty() {
+        let genuine: Vec<_> = self.genuine(kafka, topic).collect();
+        if genuine.is_empty() {
             return None;
         }
-        let mut value = values[self.chance.usize(..values.len())].to_vec();
+        let at = self.chance.usize(..genuine.len());
+        let (_, mut value) = genuine.into_iter().nth(at)?;
         let at = self.chance.usize(3..value.len().max(4));
         if let Some(byte) = value.get_mut(at) {
             *byte ^= 1 << self.chance.u8(0..8);
