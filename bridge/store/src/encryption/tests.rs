@@ -1,3 +1,5 @@
+//! The cipher by its vectors, and what a key tells of another.
+
 use super::*;
 
 fn key(byte: u8) -> StoreKey {
