@@ -92,16 +92,17 @@ firmware: ## Builds the images for terminals; BOARD=mps2-an386 or nrf52840-dk, d
 	@firmware/build.sh --strict $(BOARD)
 
 .PHONY: flash
-flash: ## Flashes a terminal; TERMINAL=t17 GATEWAY=host:port SETTINGS="--apn internet --title School"
+flash: ## Flashes a terminal; TERMINAL=t17.terminal SETTINGS="--apn internet --title School"
 	@tests/setup.sh build firmware
 	@firmware/flash.sh "$(or $(BOARD),nrf52840-dk)" $(TERMINAL) $(GATEWAY) $(SETTINGS)
 
 .PHONY: terminal
-terminal: ## A terminal in QEMU, here; ID=t1 GATEWAY=127.0.0.1:1883 NETWORK=steady
+terminal: ## A terminal in QEMU, here; TERMINAL=t1.terminal, or ID=t1 GATEWAY=127.0.0.1:1883
 	@tests/setup.sh build firmware
 	@$(CARGO) build --quiet --locked -p risiti-sim --bin terminal
 	@target/debug/terminal run --image $$(firmware/build.sh mps2-an386) \
-		--dir "target/terminal-$(ID)" --id "$(ID)" --gateway "$(GATEWAY)" $(SETTINGS) \
+		$(if $(TERMINAL),--dir "target/terminal-$(basename $(notdir $(TERMINAL)))" --package "$(TERMINAL)", \
+			--dir "target/terminal-$(ID)" --id "$(ID)" --gateway "$(GATEWAY)") $(SETTINGS) \
 		$(if $(NETWORK),--network $(NETWORK))
 
 .PHONY: crash

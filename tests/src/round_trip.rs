@@ -46,15 +46,28 @@ impl RoundTrip {
     /// # Errors
     /// One of them did not start.
     pub fn start(switches: ProcessSwitches) -> io::Result<Self> {
-        let kafka = RealKafka::start()?;
         let dir = tempfile::tempdir()?;
-        let config = upward::config("gw-1", &kafka.bootstrap);
-        let gateway = GatewayProcess::start(&config, dir.path(), switches, None)?;
         let root = dir.path().join("site.root");
         Site::default().write_root(&root)?;
         // The stand-in terminals have no keys, the emulated one has.
         let sealing = format!("[settlement]\nroot_file = {root:?}\nsealing = \"accepted\"\n");
-        let settlement = SettlementProcess::start(&(config + &sealing), dir.path())?;
+        Self::start_in(dir, switches, &sealing)
+    }
+
+    /// The same with other tables behind the configuration of both, and a site that is
+    /// not the simulated one.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(switches: ProcessSwitches, tables: &str) -> io::Result<Self> {
+        Self::start_in(tempfile::tempdir()?, switches, tables)
+    }
+
+    fn start_in(dir: TempDir, switches: ProcessSwitches, tables: &str) -> io::Result<Self> {
+        let kafka = RealKafka::start()?;
+        let config = upward::config("gw-1", &kafka.bootstrap) + tables;
+        let gateway = GatewayProcess::start(&config, dir.path(), switches, None)?;
+        let settlement = SettlementProcess::start(&config, dir.path())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

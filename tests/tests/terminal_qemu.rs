@@ -15,10 +15,12 @@ use risiti_sim::ledger::{Account, Accounts};
 use risiti_sim::modem::TcpDialer;
 use risiti_sim::network::{NetworkProfile, Span};
 use risiti_sim::operator::{Habits, Operator};
+use risiti_sim::package::Package;
 use risiti_terminal::hardware::Key;
 use risiti_tests::asked::{number, seed};
 use risiti_tests::gateway_process::ProcessSwitches;
 use risiti_tests::qemu::{image, papers_by_payment};
+use risiti_tests::risiti_command::{output, risiti};
 use risiti_tests::round_trip::RoundTrip;
 use risiti_tests::turn::turn;
 use tokio::time::Instant;
@@ -90,6 +92,7 @@ fn g5_g6_the_real_image_pays_and_prints_once_whatever_its_power_does() {
     let setup = Setup {
         image: image.clone(),
         id: "t0".to_owned(),
+        package: None,
         gateway: trip.gateway.mqtt_addr(),
         network: network(),
         pace: PACE,
@@ -199,6 +202,7 @@ fn shown_after_a_cut(keeps: bool) -> String {
     let setup = Setup {
         image: image().unwrap(),
         id: "t0".to_owned(),
+        package: None,
         // Nobody there: the payment is in the flash and nowhere else.
         gateway: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
         network: network(),
@@ -230,6 +234,77 @@ fn g6_a_payment_that_was_shown_as_saved_is_there_after_a_power_cut() {
     let _turn = turn();
     let shown = shown_after_a_cut(true);
     assert!(shown.contains("#1"), "{shown}");
+}
+
+/// What an operator types, and no more: `risiti …`, which must succeed.
+fn typed<const N: usize>(words: [&str; N]) {
+    let ended = output(&mut risiti(words), Duration::from_secs(60)).unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success(), "risiti {words:?}: {said}");
+}
+
+/// From a new site and a gateway that lets nobody in to a receipt on paper: what the
+/// commands wrote is all that the terminal was given.
+#[test]
+fn g9_g10_a_terminal_that_was_added_pays_and_prints_its_first_receipt() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (root, registry, file) = (
+        path("site.root"),
+        path("terminals.toml"),
+        path("t0.terminal"),
+    );
+    typed(["site", "new-root", &root]);
+    let closed = format!(
+        "[access]\nanonymous = \"none\"\nregistry = {registry:?}\n[settlement]\nroot_file = {root:?}\n"
+    );
+    let trip = RoundTrip::start_with(ProcessSwitches::default(), &closed).unwrap();
+    let gateway = trip.gateway.mqtt_addr();
+    let address = gateway.to_string();
+    typed([
+        "terminal",
+        "add",
+        "t0",
+        "--registry",
+        &registry,
+        "--root",
+        &root,
+        "--gateway",
+        &address,
+        "--out",
+        &file,
+    ]);
+    let package = Package::read(file.as_ref()).unwrap();
+    assert_eq!(package.gateway.as_deref(), Some(address.as_str()));
+    let pays = |package| {
+        let setup = Setup {
+            image: image().unwrap(),
+            id: "t0".to_owned(),
+            package,
+            gateway,
+            network: network(),
+            pace: PACE,
+            keeps: true,
+            seed: seed(),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        trip.runtime.block_on(async {
+            let mut terminal = EmulatedTerminal::new(&setup, dir.path(), TcpDialer::new()).unwrap();
+            let mut operator = Operator::new(habits(1), setup.seed, 0);
+            terminal.boot().await.unwrap();
+            let is_printed = |now: &Moment<'_>| now.papers.iter().any(|paper| paper.whole);
+            let until = Instant::now() + REST;
+            terminal
+                .attend(&mut operator, until, is_printed)
+                .await
+                .unwrap();
+            papers_by_payment(&terminal.world().papers())
+        })
+    };
+    assert_eq!(pays(Some(package)).get(&1), Some(&(1, 1)));
+    let settled = trip.kafka.committed("risiti.transactions").unwrap();
+    assert_eq!(settled.len(), 1);
 }
 
 #[test]

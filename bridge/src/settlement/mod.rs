@@ -64,7 +64,7 @@ pub use self::core::{Core, Decision, Input, Policy, Settings, Verdict};
 pub use error::SettlementError;
 pub use handle::SettlementHandle;
 pub use metrics::SettlementMetrics;
-pub use sealing::{Generations, Sealing};
+pub use sealing::{Accepted, Generations, Sealing};
 
 /// A place at which a test may end settlement as a power cut would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

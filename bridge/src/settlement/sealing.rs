@@ -23,8 +23,29 @@ use crate::limits;
 pub struct Accepted {
     /// The newest that was given out; 0: none is accepted, the terminal is revoked.
     pub newest: u8,
-    /// The oldest whose records are still taken.
+    /// The oldest whose records are still taken; of a revoked terminal, the one that it
+    /// would get next.
     pub least: u8,
+}
+
+impl Accepted {
+    /// None, of a terminal that had keys up to this generation.
+    #[must_use]
+    pub fn revoked(last: u8) -> Self {
+        Self {
+            newest: 0,
+            least: last.saturating_add(1),
+        }
+    }
+
+    /// The newest generation that was ever given out.
+    #[must_use]
+    pub fn last(self) -> u8 {
+        match self.newest {
+            0 => self.least - 1,
+            newest => newest,
+        }
+    }
 }
 
 impl Default for Accepted {
@@ -45,8 +66,8 @@ pub struct Generations {
 
 impl Generations {
     /// Reads the text of a file of generations: a terminal a line, its newest
-    /// generation and the least that is accepted, or `revoked`; empty lines and what
-    /// follows a `#` are passed over.
+    /// generation and the least that is accepted, or `revoked` and its newest; empty lines
+    /// and what follows a `#` are passed over.
     ///
     /// # Errors
     /// The line, what is wrong with it, and what to write.
@@ -57,7 +78,11 @@ impl Generations {
             let words: Vec<&str> = line.split_whitespace().collect();
             let (terminal, accepted) = match words[..] {
                 [] => continue,
-                [terminal, "revoked"] => (terminal, REVOKED),
+                [terminal, "revoked"] => (terminal, Accepted::revoked(FIRST_GENERATION)),
+                [terminal, "revoked", last] => {
+                    let last = accepted(last, "1", index)?.newest;
+                    (terminal, Accepted::revoked(last))
+                }
                 [terminal, newest, least] => (terminal, accepted(newest, least, index)?),
                 _ => return Err(not_a_line(index)),
             };
@@ -83,6 +108,29 @@ impl Generations {
         Ok(Self { terminals })
     }
 
+    /// What is accepted of a terminal, if it is named.
+    #[must_use]
+    pub fn named(&self, terminal: &str) -> Option<Accepted> {
+        self.terminals.get(terminal).copied()
+    }
+
+    /// The text of a file of generations with this terminal's line as it is to be. The
+    /// other lines stay, comments too.
+    #[must_use]
+    pub fn edited(text: &str, terminal: &str, accepted: Accepted) -> String {
+        let line = match accepted.newest {
+            0 => format!("{terminal} revoked {}", accepted.last()),
+            newest => format!("{terminal} {newest} {}", accepted.least),
+        };
+        let others = text
+            .lines()
+            .filter(|line| line.split_whitespace().next() != Some(terminal));
+        let mut edited: String = others.flat_map(|line| [line, "\n"]).collect();
+        edited.push_str(&line);
+        edited.push('\n');
+        edited
+    }
+
     /// What is accepted of a terminal.
     #[must_use]
     pub fn of(&self, terminal: &str) -> Accepted {
@@ -102,11 +150,6 @@ impl Generations {
     }
 }
 
-const REVOKED: Accepted = Accepted {
-    newest: 0,
-    least: FIRST_GENERATION,
-};
-
 fn accepted(newest: &str, least: &str, index: usize) -> Result<Accepted, String> {
     let read = |word: &str| word.parse().ok().filter(|one| *one >= FIRST_GENERATION);
     match (read(newest), read(least)) {
@@ -117,7 +160,7 @@ fn accepted(newest: &str, least: &str, index: usize) -> Result<Accepted, String>
 
 fn not_a_line(index: usize) -> String {
     format!(
-        "line {}: write a terminal, its newest generation and the least that is accepted, each from 1 to 255 (\"village-17 2 1\"), or \"village-17 revoked\"",
+        "line {}: write a terminal, its newest generation and the least that is accepted, each from 1 to 255 (\"village-17 2 1\"), or \"village-17 revoked 2\"",
         index + 1
     )
 }
@@ -296,6 +339,28 @@ mod tests {
         assert_eq!(of("village-18"), (255, 255));
         assert_eq!(of("t"), (0, 1));
         assert_eq!(of("anybody"), (1, 1));
+    }
+
+    #[test]
+    fn a_line_is_edited_and_the_others_stay() {
+        let text = "# keys\nt1 2 1 # since May\nt10 1 1\n";
+        let accepted = Accepted {
+            newest: 3,
+            least: 3,
+        };
+        let edited = Generations::edited(text, "t1", accepted);
+        assert_eq!(edited, "# keys\nt10 1 1\nt1 3 3\n");
+        assert_eq!(
+            Generations::parse(&edited).unwrap().named("t1"),
+            Some(accepted)
+        );
+        // What a revoked terminal had is not forgotten: a generation is given out once.
+        let edited = Generations::edited(&edited, "t1", Accepted::revoked(3));
+        let read = Generations::parse(&edited).unwrap();
+        assert_eq!(read.named("t1").map(Accepted::last), Some(3));
+        assert_eq!(read.of("t1").newest, 0);
+        assert_eq!(read.named("t2"), None);
+        assert_eq!(Generations::parse("t1 revoked").unwrap().of("t1").last(), 1);
     }
 
     #[test]

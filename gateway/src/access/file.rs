@@ -125,6 +125,21 @@ pub fn edit<T>(
     path: &Path,
     change: impl FnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> Result<T, FileError> {
+    replace(path, || {
+        let mut read = load(path)?.map(|(read, _)| read).unwrap_or_default();
+        let done = change(&mut read).map_err(registry(path))?;
+        Ok((read.to_text(), done))
+    })
+}
+
+/// Replaces a file by a text, whole or not at all, while nobody else does.
+///
+/// # Errors
+/// It can't be written, or no text is made.
+pub fn replace<T, E: From<FileError>>(
+    path: &Path,
+    make: impl FnOnce() -> Result<(String, T), E>,
+) -> Result<T, E> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -139,9 +154,8 @@ pub fn edit<T>(
         .open(&lock_path)
         .map_err(io(&lock_path))?;
     lock.lock().map_err(io(&lock_path))?;
-    let mut read = load(path)?.map(|(read, _)| read).unwrap_or_default();
-    let done = change(&mut read).map_err(registry(path))?;
-    write(path, directory, &read.to_text()).map_err(io(path))?;
+    let (text, done) = make()?;
+    write(path, directory, &text).map_err(io(path))?;
     Ok(done)
 }
 

@@ -3,7 +3,6 @@
 mod check;
 mod client;
 mod dead;
-mod package;
 mod record;
 pub mod run;
 pub mod settle;

@@ -12,7 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use risiti_bridge::settlement::{Generations, Sealing};
+use risiti_bridge::settlement::{Accepted, Generations, Sealing};
 use risiti_wire::seal::{ROOT_BYTES, Root};
 use zeroize::Zeroizing;
 
@@ -118,6 +118,25 @@ pub(super) fn read_generations(root_file: &Path) -> Result<Generations, Failure>
         }
     };
     Generations::parse(&text).map_err(|error| format!("{} {error}", path.display()).into())
+}
+
+/// Changes what is accepted of a terminal; `change` has what was before, if it was
+/// named. Settlement notices within seconds.
+pub(super) fn accept(
+    root_file: &Path,
+    terminal: &str,
+    change: impl FnOnce(Option<Accepted>) -> Result<Accepted, Failure>,
+) -> Result<Accepted, Failure> {
+    let path = risiti_config::Settlement::generations_file(root_file);
+    crate::access::file::replace(&path, || {
+        let before = read_generations(root_file)?.named(terminal);
+        let accepted = change(before)?;
+        let text = match text_of(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            text => text?,
+        };
+        Ok((Generations::edited(&text, terminal, accepted), accepted))
+    })
 }
 
 fn text_of(path: &Path) -> std::io::Result<String> {

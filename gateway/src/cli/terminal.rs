@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use risiti_config::Config;
 
-use super::Failure;
-use super::package::Package;
+use risiti_bridge::settlement::Accepted;
+use risiti_sim::package::Package;
+use risiti_wire::seal::FIRST_GENERATION;
+
+use super::{Failure, site};
 use crate::access::{FileError, Registry, Terminal, Token, file};
 use crate::limits::REGISTRY_BYTES_MAX;
 
@@ -61,6 +64,9 @@ pub enum Command {
     Revoke {
         /// Its id.
         id: String,
+        /// The site's root: settlement takes nothing more that its keys have sealed.
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
         #[command(flatten)]
         registry: RegistryFile,
     },
@@ -103,6 +109,19 @@ pub struct Out {
     /// The gateway's address as terminals reach it, for that file.
     #[arg(long, value_name = "HOST:PORT")]
     gateway: Option<String>,
+    /// The site's root: the file holds keys, too, of a generation that this terminal
+    /// never had, and settlement accepts them.
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+}
+
+/// How long settlement takes what was sealed with a terminal's former keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Former {
+    /// The terminal changes its keys some day.
+    Kept,
+    /// It is set up anew.
+    Ended,
 }
 
 impl RegistryFile {
@@ -122,23 +141,33 @@ impl RegistryFile {
 impl Out {
     /// Gives a token to whoever asked for it. To be called before the registry is
     /// changed: a file that can't be written must not cost a terminal its token.
-    fn give(&self, id: &str, token: &Token) -> Result<String, Failure> {
+    fn give(&self, id: &str, token: &Token, former: Former) -> Result<String, Failure> {
         let Some(path) = &self.out else {
+            if self.root.is_some() {
+                return Err("keys are shown nowhere: name a file for them with --out"
+                    .to_owned()
+                    .into());
+            }
             return Ok(format!(
                 "token        {}\nIt is shown this once. The terminal sends it as its MQTT password.",
                 token.expose()
             ));
         };
-        let package = Package {
-            id,
-            token,
-            gateway: self.gateway.as_deref(),
-        };
-        package
-            .write(path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let failed = |error| format!("{}: {error}", path.display());
+        let mut package = Package::new(id, token.expose(), self.gateway.as_deref());
+        let mut keys = String::new();
+        if let Some(root_file) = &self.root {
+            if path.try_exists().map_err(failed)? {
+                return Err(failed(std::io::ErrorKind::AlreadyExists.into()).into());
+            }
+            let root = site::read_root(root_file)?;
+            let generation = next_generation(root_file, id, former)?;
+            package = package.sealed(&root, generation).map_err(failed)?;
+            keys = format!("\nkeys         generation {generation}");
+        }
+        package.write(path).map_err(failed)?;
         Ok(format!(
-            "written to   {} (it holds the token: delete it once the terminal has it)",
+            "written to   {} (it holds secrets: delete it once the terminal has them){keys}",
             path.display()
         ))
     }
@@ -157,7 +186,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
             reinstate,
             out,
             registry,
-        } => with_token(&id, &out, &registry, |r, token| {
+        } => with_token(&id, &out, &registry, Former::Ended, |r, token| {
             r.add(&id, token.digest(), reinstate)
         }),
         Command::List { registry } => {
@@ -180,10 +209,20 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Rotate {
             id,
             finish: true,
+            out,
             registry,
             ..
         } => {
             file::edit(&registry.path()?, |r| r.finish(&id))?;
+            if let Some(root_file) = &out.root {
+                site::accept(root_file, &id, |before| {
+                    let last = before.unwrap_or_default().last();
+                    Ok(Accepted {
+                        newest: last,
+                        least: last,
+                    })
+                })?;
+            }
             println!("terminal     {id}\nstate        active: its old token is not valid any more");
             Ok(())
         }
@@ -193,11 +232,16 @@ pub fn run(command: Command) -> Result<(), Failure> {
             out,
             registry,
             ..
-        } => with_token(&id, &out, &registry, |r, token| {
+        } => with_token(&id, &out, &registry, Former::Kept, |r, token| {
             r.rotate(&id, token.digest(), again)
         }),
-        Command::Revoke { id, registry } => {
+        Command::Revoke { id, root, registry } => {
             let was_valid = file::edit(&registry.path()?, |r| r.revoke(&id))?;
+            if let Some(root_file) = &root {
+                site::accept(root_file, &id, |before| {
+                    Ok(Accepted::revoked(before.unwrap_or_default().last()))
+                })?;
+            }
             let before = if was_valid { "" } else { " before" };
             println!("terminal     {id}\nstate        was revoked{before}");
             Ok(())
@@ -224,12 +268,15 @@ fn with_token(
     id: &str,
     out: &Out,
     registry: &RegistryFile,
-    enter: impl FnOnce(&mut Registry, &Token) -> Result<(), crate::access::RegistryError>,
+    former: Former,
+    enter: impl Fn(&mut Registry, &Token) -> Result<(), crate::access::RegistryError>,
 ) -> Result<(), Failure> {
     let path = registry.path()?;
     let token = Token::generate()
         .map_err(|error| format!("the operating system gives no random bytes: {error}"))?;
-    let given = out.give(id, &token)?;
+    // Refused before anything is made: a terminal that is there must keep its keys.
+    enter(&mut registry.load()?, &token).map_err(|error| error.to_string())?;
+    let given = out.give(id, &token, former)?;
     let entered: Result<(), FileError> = file::edit(&path, |r| enter(r, &token));
     if let Err(error) = entered {
         out.take_back();
@@ -237,6 +284,26 @@ fn with_token(
     }
     println!("terminal     {id}\n{given}");
     Ok(())
+}
+
+/// The generation of keys that a terminal is to have: one that it never had, for its
+/// numbers may begin anew. Settlement accepts it from now on.
+fn next_generation(root_file: &Path, id: &str, former: Former) -> Result<u8, Failure> {
+    site::accept(root_file, id, |before| {
+        let newest = match before {
+            None if former == Former::Ended => Some(FIRST_GENERATION),
+            before => before.unwrap_or_default().last().checked_add(1),
+        };
+        let newest = newest.ok_or_else(|| {
+            format!("terminal {id} has had 255 generations of keys, and there are no more; add it under another id")
+        })?;
+        let least = match (former, before.unwrap_or_default()) {
+            (Former::Kept, Accepted { newest: 1.., least }) => least,
+            _ => newest,
+        };
+        Ok(Accepted { newest, least })
+    })
+    .map(|accepted| accepted.newest)
 }
 
 fn export(to: Option<&Path>, registry: &RegistryFile) -> Result<(), Failure> {

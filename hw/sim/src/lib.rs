@@ -1,8 +1,8 @@
 //! The hardware and networks around a gateway, simulated on the host, and the
 //! judge over what they went through.
 //!
-//! Promises: with one seed, the same decisions. Never: used by the gateway or by
-//! a terminal's firmware; tests and the demo only.
+//! Promises: with one seed, the same decisions. Never: used by a
+//! terminal's firmware, or by the gateway but for its demo and what it gives a terminal.
 //!
 //! - [`link`], a 2G link between TCP clients and a gateway
 //! - [`mqtt`], one MQTT connection of a client
@@ -10,6 +10,7 @@
 //! - [`nor`], a NOR flash chip that power is cut in
 //! - [`emulator`], a terminal's image in QEMU
 //! - [`site`], the seals of a site: keys for terminals and for settlement
+//! - [`package`], what a terminal is set up with, in one file
 //! - [`operator`], a person at a terminal
 //! - [`printer`], a thermal printer and its papers
 //! - [`battery`], a battery that sags and runs down, and its gauge
@@ -32,6 +33,7 @@ pub mod mqtt;
 pub mod network;
 pub mod nor;
 pub mod operator;
+pub mod package;
 pub mod printer;
 pub mod site;
 pub mod terminal;

@@ -78,3 +78,6 @@ pub const SERIAL_BUFFER_BYTES: usize = 4_096;
 /// Connections that a modem has lost without a word and whose peers still believe
 /// in them: enough to meet the one before in the next.
 pub const LOST_CONNECTIONS_KEPT: usize = 2;
+
+/// A file of a terminal's secrets: some 400 bytes.
+pub const PACKAGE_BYTES_MAX: u64 = 16 * 1_024;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use risiti_sim::package::Package;
 use risiti_tests::risiti_command::{output, risiti};
 use risiti_tests::wire_client::{Connect, Wire};
 
@@ -123,6 +124,55 @@ fn a_package_holds_the_token_for_whoever_flashes_and_shows_it_to_nobody_else() {
     let other = dir.path().join("other.toml");
     let refused = ["add", "17", "--out", &other.display().to_string()];
     assert!(terminal(&registry, &refused).is_err() && !other.exists());
+}
+
+#[test]
+fn keys_are_given_out_once_and_settlement_accepts_what_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = dir.path().join("terminals.toml");
+    let root = dir.path().join("site.root").display().to_string();
+    let mut command = risiti(["site", "new-root", &root]);
+    assert!(
+        output(&mut command, Duration::from_secs(60))
+            .unwrap()
+            .status
+            .success()
+    );
+    let accepted = || {
+        let text = std::fs::read_to_string(format!("{root}.generations")).unwrap();
+        text.trim_end().to_owned()
+    };
+    let mut files = 0;
+    let mut given = |args: &[&str]| {
+        files += 1;
+        let file = dir.path().join(format!("{files}.terminal"));
+        let out = file.display().to_string();
+        let args = [args, &["--root", &root, "--out", &out]].concat();
+        let said = terminal(&registry, &args)?;
+        let keys = Package::read(&file).unwrap().keys().unwrap();
+        let [record, receipt] = keys.unwrap();
+        assert_ne!(record.expose(), receipt.expose());
+        let generation = record.generation();
+        assert!(said.contains(&format!("generation {generation}")), "{said}");
+        Ok::<u8, String>(generation)
+    };
+    assert_eq!(given(&["add", "t1"]), Ok(1));
+    assert_eq!(accepted(), "t1 1 1");
+    // One that is there keeps its keys, whatever is asked by mistake.
+    assert!(given(&["add", "t1"]).is_err());
+    assert_eq!(accepted(), "t1 1 1");
+    // What waits in its flash may be sealed with either while it changes them.
+    assert_eq!(given(&["rotate", "t1"]), Ok(2));
+    assert_eq!(accepted(), "t1 2 1");
+    terminal(&registry, &["rotate", "t1", "--finish", "--root", &root]).unwrap();
+    assert_eq!(accepted(), "t1 2 2");
+    terminal(&registry, &["revoke", "t1", "--root", &root]).unwrap();
+    assert_eq!(accepted(), "t1 revoked 2");
+    // Its numbers may begin anew: never with keys that it had.
+    assert_eq!(given(&["add", "t1", "--reinstate"]), Ok(3));
+    assert_eq!(accepted(), "t1 3 3");
+    let said = terminal(&registry, &["add", "t2", "--root", &root]).unwrap_err();
+    assert!(said.contains("--out"), "{said}");
 }
 
 #[test]

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use risiti_terminal::hardware::Key;
 use risiti_terminal::limits::SETTINGS_BYTES_MAX;
-use risiti_terminal::settings::Settings;
+use risiti_terminal::settings::{SealKeys, Settings};
+use risiti_wire::seal::FIRST_GENERATION;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Machine, MachineSpec, Wiring, World, blank_flash};
@@ -20,6 +21,7 @@ use crate::clock::SimClock;
 use crate::modem::{Dialer, Family, ModemSetup, ModemSim};
 use crate::network::NetworkProfile;
 use crate::operator::{Act, Operator, text};
+use crate::package::Package;
 use crate::printer::{Paper, PrinterModel};
 use crate::site::Site;
 
@@ -36,6 +38,9 @@ pub struct Setup {
     pub image: PathBuf,
     /// Its id.
     pub id: String,
+    /// What it was given, its token and its keys; without it, it has no token and the
+    /// keys of the simulated [`Site`].
+    pub package: Option<Package>,
     /// `host:port` of its gateway.
     pub gateway: SocketAddr,
     /// The network between.
@@ -77,11 +82,11 @@ pub struct EmulatedTerminal {
 }
 
 impl EmulatedTerminal {
-    /// A terminal with the keys of the simulated [`Site`] and its files in `dir`, which
-    /// outlives it; its flash is a virgin one unless it is there already. Call it inside a tokio runtime.
+    /// A terminal with its files in `dir`, which outlives it; its flash is a virgin
+    /// one unless it is there already. Call it inside a tokio runtime.
     ///
     /// # Errors
-    /// Its files can't be made.
+    /// Its files can't be made, or its package is none.
     pub fn new<D: Dialer>(setup: &Setup, dir: &Path, dialer: D) -> io::Result<Self> {
         let spec = MachineSpec {
             image: setup.image.clone(),
@@ -92,9 +97,19 @@ impl EmulatedTerminal {
         };
         blank_flash(&spec.flash)?;
         let mut settings = [0; SETTINGS_BYTES_MAX];
-        let keys = Site::default().keys(&setup.id).map_err(io::Error::other)?;
+        let simulated = Site::default();
+        let package = match &setup.package {
+            Some(package) => package.clone(),
+            None => Package::new(&setup.id, "", None).sealed(simulated.root(), FIRST_GENERATION)?,
+        };
+        let keys = package.keys()?;
         let len = Settings {
-            seal: Some(keys.settings()),
+            seal: keys.as_ref().map(|[record, receipt]| SealKeys {
+                generation: record.generation(),
+                record: record.expose(),
+                receipt: receipt.expose(),
+            }),
+            token: package.token.as_bytes(),
             id: &setup.id,
             host: &setup.gateway.ip().to_string(),
             port: setup.gateway.port(),

@@ -6,19 +6,23 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use risiti_sim::package::Package;
 use risiti_terminal::limits::SETTINGS_BYTES_MAX;
 use risiti_terminal::settings::{SealKeys, Settings, SettingsError};
-use risiti_wire::seal::{Direction, FIRST_GENERATION, Key, Root};
+use risiti_wire::seal::{FIRST_GENERATION, Root};
 
 /// Who a terminal is, and where its gateway.
 #[derive(Debug, Args)]
 pub struct Settled {
+    /// What `risiti terminal add --out` wrote: id, gateway, token and keys
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "token_file", "root_file"])]
+    package: Option<PathBuf>,
     /// The terminal's id
-    #[arg(long)]
-    id: String,
+    #[arg(long, required_unless_present = "package")]
+    id: Option<String>,
     /// The gateway, HOST:PORT, as the terminal reaches it
-    #[arg(long, default_value = "127.0.0.1:1883")]
-    gateway: String,
+    #[arg(long)]
+    gateway: Option<String>,
     /// File with the token that the gateway gave for this terminal
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -69,29 +73,24 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
 impl Settled {
     /// Writes them into this file.
     pub fn write(&self, out: &Path) -> io::Result<()> {
-        let token = match &self.token_file {
-            Some(path) => fs::read(path).map_err(|e| named(path, e))?,
-            None => Vec::new(),
-        };
-        let (host, port) = self
-            .gateway
+        let package = self.package()?;
+        let gateway = self.gateway.as_deref().or(package.gateway.as_deref());
+        let gateway = gateway.unwrap_or("127.0.0.1:1883");
+        let (host, port) = gateway
             .rsplit_once(':')
             .and_then(|(host, port)| Some((host, port.parse().ok()?)))
-            .ok_or_else(|| refused(&format!("{} is no HOST:PORT", self.gateway)))?;
-        let keys = match &self.root_file {
-            Some(path) => Some(self.keys(&read_root(path)?)?),
-            None => None,
-        };
+            .ok_or_else(|| refused(&format!("{gateway} is no HOST:PORT")))?;
+        let keys = package.keys()?;
         let mut settings = Settings {
             seal: keys.as_ref().map(|[record, receipt]| SealKeys {
-                generation: self.generation,
+                generation: record.generation(),
                 record: record.expose(),
                 receipt: receipt.expose(),
             }),
-            id: &self.id,
+            id: &package.id,
             host,
             port,
-            token: token.trim_ascii_end(),
+            token: package.token.as_bytes(),
             apn: &self.apn,
             apn_user: &self.apn_user,
             apn_password: &self.apn_password,
@@ -113,12 +112,21 @@ impl Settled {
         write_secret(out, &bytes[..len]).map_err(|e| named(out, e))
     }
 
-    fn keys(&self, root: &Root) -> io::Result<[Key; 2]> {
-        let key = |direction| {
-            root.key(&self.id, self.generation, direction)
-                .map_err(|error| refused(&error.to_string()))
+    /// The package, or what the options say in its place.
+    fn package(&self) -> io::Result<Package> {
+        if let Some(path) = &self.package {
+            return Package::read(path).map_err(|e| named(path, e));
+        }
+        let token = match &self.token_file {
+            Some(path) => fs::read_to_string(path).map_err(|e| named(path, e))?,
+            None => String::new(),
         };
-        Ok([key(Direction::Up)?, key(Direction::Down)?])
+        let id = self.id.as_deref().unwrap_or_default();
+        let package = Package::new(id, token.trim_ascii_end(), self.gateway.as_deref());
+        match &self.root_file {
+            Some(path) => package.sealed(&read_root(path)?, self.generation),
+            None => Ok(package),
+        }
     }
 }
 

@@ -71,6 +71,7 @@ fn deepest(image: &Path, footprint: Footprint, dir: &Path) -> io::Result<u32> {
         let setup = Setup {
             image: image.to_owned(),
             id: "size".to_owned(),
+            package: None,
             gateway: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
             network: NetworkProfile::steady(Duration::from_millis(300)),
             pace: PACE,

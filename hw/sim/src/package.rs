@@ -1,0 +1,230 @@
+//! What a terminal is set up with, in one file: `ID.terminal`.
+//!
+//! Promises: for the eyes of whoever made it only, and never in place of another
+//! file: what stands there may be the only copy of a token. Never: a secret in an error
+//! or in `Debug`.
+//!
+//! The file is TOML, version 1:
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `version` | 1 |
+//! | `id` | the terminal's id: client identifier, and level of its topics |
+//! | `token` | its MQTT password |
+//! | `gateway` | `host:port` of its gateway; absent if nobody said |
+//! | `seal.generation` | of its keys; the table is absent if it is to seal nothing |
+//! | `seal.record`, `seal.receipt` | its two keys, 32 hexadecimal digits each |
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use risiti_wire::seal::{Direction, KEY_BYTES, Key, Root};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::PACKAGE_BYTES_MAX;
+
+const VERSION: u32 = 1;
+
+/// What a terminal is set up with.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    version: u32,
+    /// Its id.
+    pub id: String,
+    /// Its token.
+    pub token: String,
+    /// Where its gateway is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seal: Option<Seal>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seal {
+    generation: u8,
+    record: String,
+    receipt: String,
+}
+
+impl std::fmt::Debug for Package {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Package").field("id", &self.id).finish()
+    }
+}
+
+impl Package {
+    /// Of a terminal that seals nothing.
+    #[must_use]
+    pub fn new(id: &str, token: &str, gateway: Option<&str>) -> Self {
+        Self {
+            version: VERSION,
+            id: id.into(),
+            token: token.into(),
+            gateway: gateway.map(Into::into),
+            seal: None,
+        }
+    }
+
+    /// With its keys of this site and generation.
+    ///
+    /// # Errors
+    /// Its id is none, or the generation is 0.
+    pub fn sealed(mut self, root: &Root, generation: u8) -> io::Result<Self> {
+        let digits = |direction| {
+            let key = root.key(&self.id, generation, direction);
+            key.map(|key| hex(key.expose())).map_err(io::Error::other)
+        };
+        self.seal = Some(Seal {
+            generation,
+            record: digits(Direction::Up)?,
+            receipt: digits(Direction::Down)?,
+        });
+        Ok(self)
+    }
+
+    /// Its keys: for records, for receipts.
+    ///
+    /// # Errors
+    /// What stands there are none.
+    pub fn keys(&self) -> io::Result<Option<[Key; 2]>> {
+        let Some(seal) = &self.seal else {
+            return Ok(None);
+        };
+        let key = |direction, digits: &str| {
+            let bytes = bytes_of(digits)?;
+            Key::new(direction, seal.generation, bytes).ok()
+        };
+        match (
+            key(Direction::Up, &seal.record),
+            key(Direction::Down, &seal.receipt),
+        ) {
+            (Some(record), Some(receipt)) => Ok(Some([record, receipt])),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "seal: a generation from 1 and two keys of 32 hexadecimal digits are expected",
+            )),
+        }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It can't be read, or is none of this version.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let mut text = String::new();
+        File::open(path)?
+            .take(PACKAGE_BYTES_MAX)
+            .read_to_string(&mut text)?;
+        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        // toml's own error shows the line, and with it a key.
+        let package: Self = toml::from_str(&text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let line = text.get(..at).map_or(1, |before| before.lines().count().max(1));
+            wrong(format!(
+                "line {line}: no file of a terminal; make one with: risiti terminal add ID --out FILE"
+            ))
+        })?;
+        if package.version != VERSION {
+            return Err(wrong(format!(
+                "version {}, and {VERSION} is known here",
+                package.version
+            )));
+        }
+        package.keys()?;
+        Ok(package)
+    }
+
+    /// Writes it to a new file.
+    ///
+    /// # Errors
+    /// There is a file already, or it can't be written.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let text = toml::to_string(self).map_err(io::Error::other)?;
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(b"# Holds the terminal's secrets: delete it once the terminal has them.\n")?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+
+fn bytes_of(digits: &str) -> Option<[u8; KEY_BYTES]> {
+    let mut bytes = [0; KEY_BYTES];
+    if digits.len() != 2 * KEY_BYTES || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use risiti_wire::seal::ROOT_BYTES;
+
+    use super::*;
+
+    fn package() -> Package {
+        Package::new("t1", "5ecret", Some("pay.example.org:1883"))
+    }
+
+    #[test]
+    fn what_is_written_is_read_for_its_owner_only_and_replaces_no_other_file() {
+        let dir = std::env::temp_dir().join(format!("package-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("t1.terminal");
+        let root = Root::new([7; ROOT_BYTES]);
+        let package = package().sealed(&root, 3).unwrap();
+        package.write(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(package.write(&path).is_err());
+        let read = Package::read(&path).unwrap();
+        assert_eq!((read.id.as_str(), read.token.as_str()), ("t1", "5ecret"));
+        assert_eq!(read.gateway.as_deref(), Some("pay.example.org:1883"));
+        let [record, receipt] = read.keys().unwrap().unwrap();
+        for (key, direction) in [(record, Direction::Up), (receipt, Direction::Down)] {
+            let own = root.key("t1", 3, direction).unwrap();
+            assert_eq!((key.generation(), key.expose()), (3, own.expose()));
+        }
+        // What is none says where, and shows nothing of it.
+        for wrong in [
+            "version = 2\nid = \"t\"\ntoken = \"5ecret\"\n",
+            "version = 1\nid = \"t\"\ntoken = 5ecret\n",
+            "version = 1\nid = \"t\"\ntoken = \"5ecret\"\nseal = { generation = 0, record = \"\", receipt = \"\" }\n",
+            "version = 1\nid = \"t\"\ntoken = \"5ecret\"\nmore = 1\n",
+        ] {
+            std::fs::write(&path, wrong).unwrap();
+            let error = Package::read(&path).unwrap_err().to_string();
+            assert!(!error.contains("5ecret"), "{error}");
+        }
+        assert!(!format!("{:?}", super::tests::package()).contains("5ecret"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_terminal_without_a_root_has_no_keys() {
+        assert!(package().keys().unwrap().is_none());
+        assert!(package().sealed(&Root::new([7; ROOT_BYTES]), 0).is_err());
+    }
+}
