@@ -23,8 +23,8 @@ use crate::limits;
 pub struct Accepted {
     /// The newest that was given out; 0: none is accepted, the terminal is revoked.
     pub newest: u8,
-    /// The oldest whose records are still taken; of a revoked terminal, the one that it
-    /// would get next.
+    /// The oldest whose records are still taken; of a revoked terminal, the newest that
+    /// it had.
     pub least: u8,
 }
 
@@ -34,7 +34,7 @@ impl Accepted {
     pub fn revoked(last: u8) -> Self {
         Self {
             newest: 0,
-            least: last.saturating_add(1),
+            least: last,
         }
     }
 
@@ -42,7 +42,7 @@ impl Accepted {
     #[must_use]
     pub fn last(self) -> u8 {
         match self.newest {
-            0 => self.least - 1,
+            0 => self.least,
             newest => newest,
         }
     }
@@ -355,9 +355,13 @@ mod tests {
             Some(accepted)
         );
         // What a revoked terminal had is not forgotten: a generation is given out once.
+        for last in [3, 255] {
+            let edited = Generations::edited(&edited, "t1", Accepted::revoked(last));
+            let read = Generations::parse(&edited).unwrap();
+            assert_eq!(read.named("t1").map(Accepted::last), Some(last));
+        }
         let edited = Generations::edited(&edited, "t1", Accepted::revoked(3));
         let read = Generations::parse(&edited).unwrap();
-        assert_eq!(read.named("t1").map(Accepted::last), Some(3));
         assert_eq!(read.of("t1").newest, 0);
         assert_eq!(read.named("t2"), None);
         assert_eq!(Generations::parse("t1 revoked").unwrap().of("t1").last(), 1);
