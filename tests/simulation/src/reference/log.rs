@@ -238,6 +238,12 @@ impl Log {
         self.records.get(name)
     }
 
+    /// Whether settlement has sealed a receipt for it. Of one transaction, what stands
+    /// in this topic may be seen before what stands in that of the settled ones.
+    pub(super) fn is_answered(&self, name: &Name) -> bool {
+        self.is_settled(name) || self.numbers.contains_key(name)
+    }
+
     /// Whether this payment was settled.
     pub(super) fn is_settled(&self, name: &Name) -> bool {
         self.settled.contains(name)

@@ -174,7 +174,7 @@ impl Reference {
             (true, false) => tally.printed += 1,
         }
         if let (Some(sequence), true) = (paper.payment(), paper.whole)
-            && !self.log.is_settled(&(terminal.to_owned(), sequence))
+            && !self.log.is_answered(&(terminal.to_owned(), sequence))
         {
             let what = format!("{terminal}/{sequence} has a paper and was not settled");
             return broken("G10", what);
