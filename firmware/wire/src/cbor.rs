@@ -87,10 +87,18 @@ impl<'b> Reader<'b> {
     /// The head of an array: its number of elements, which follow.
     pub fn array(&mut self, field: Field, lengths: RangeInclusive<u64>) -> Result<u64, WireError> {
         self.expect(ARRAY, field)?;
+        self.length(field, lengths, |decoder| decoder.array())
+    }
+
+    /// The number in the head that is next.
+    fn length(
+        &mut self,
+        field: Field,
+        lengths: RangeInclusive<u64>,
+        head: impl FnOnce(&mut Decoder<'b>) -> Result<Option<u64>, Error>,
+    ) -> Result<u64, WireError> {
         let start = self.decoder.position();
-        let length = self
-            .decoder
-            .array()
+        let length = head(&mut self.decoder)
             .map_err(|error| refusal(&error, field))?
             .ok_or(WireError::NotCanonical(field))?;
         self.require_shortest(start, length, 0, field)?;
@@ -135,18 +143,7 @@ impl<'b> Reader<'b> {
     /// The head of a map: its number of pairs, which follow.
     pub fn map(&mut self, field: Field, lengths: RangeInclusive<u64>) -> Result<u64, WireError> {
         self.expect(MAP, field)?;
-        let start = self.decoder.position();
-        let length = self
-            .decoder
-            .map()
-            .map_err(|error| refusal(&error, field))?
-            .ok_or(WireError::NotCanonical(field))?;
-        self.require_shortest(start, length, 0, field)?;
-        if lengths.contains(&length) {
-            Ok(length)
-        } else {
-            Err(WireError::WrongType(field))
-        }
+        self.length(field, lengths, |decoder| decoder.map())
     }
 
     /// A byte string of that many bytes.
