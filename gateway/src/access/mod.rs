@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytestring::ByteString;
 use parking_lot::{Mutex, RwLock};
-use risiti_config::{Anonymous, Config, Terminals, TokenDigest};
+use risiti_config::{Anonymous, Config, Rates, Terminals, TokenDigest};
 use risiti_mqtt::ReasonCode;
 
 use attempts::{Attempts, network};
@@ -187,6 +187,10 @@ impl Access {
         self.policy.read().clone()
     }
 
+    fn rates(&self) -> Rates {
+        self.policy.read().rates()
+    }
+
     /// Whether somebody may do that.
     #[must_use]
     pub fn allows(&self, who: &Who, verb: Verb, filter: &str) -> bool {
@@ -226,7 +230,7 @@ impl Access {
             Ok(login) if login.who == Who::Anonymous => Ok(login),
             Ok(login) => {
                 attempts.succeeded(address, name);
-                let per_s = u64::from(self.policy().rates().connects_per_identity_per_s_max);
+                let per_s = u64::from(self.rates().connects_per_identity_per_s_max);
                 let identities = &mut self.connects.lock().identities;
                 if identities.take_one(&login.who, per_s, now_ms) {
                     return Ok(login);
@@ -252,7 +256,7 @@ impl Access {
 
     /// Whether an address may open one more connection now.
     pub fn takes_connection(&self, address: IpAddr, now_ms: u64) -> bool {
-        let per_s = u64::from(self.policy().rates().connects_per_address_per_s_max);
+        let per_s = u64::from(self.rates().connects_per_address_per_s_max);
         let addresses = &mut self.connects.lock().addresses;
         let taken = addresses.take_one(&network(address), per_s, now_ms);
         if !taken {
@@ -265,7 +269,7 @@ impl Access {
     /// A PUBLISH was taken: for how many milliseconds no more is to be read of its
     /// client. Who shows no identity is measured by its address only.
     pub fn published(&self, who: &Who, address: IpAddr, bytes: usize, now_ms: u64) -> u64 {
-        let rates = self.policy().rates();
+        let rates = self.rates();
         let is_known = *who != Who::Anonymous;
         let mut wait_ms = 0;
         for (measures, amount, per_address, per_identity) in [
