@@ -15,16 +15,16 @@
 //! | `seal.generation` | of its keys; the table is absent if it is to seal nothing |
 //! | `seal.record`, `seal.receipt` | its two keys, 32 hexadecimal digits each |
 
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use risiti_wire::seal::{Direction, KEY_BYTES, Key, Root};
+use risiti_wire::seal::{Direction, Key, Root};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::PACKAGE_BYTES_MAX;
+use crate::site::{Keys, hex};
 
 const VERSION: u32 = 1;
 
@@ -76,35 +76,29 @@ impl Package {
     /// # Errors
     /// Its id is none, or the generation is 0.
     pub fn sealed(mut self, root: &Root, generation: u8) -> io::Result<Self> {
-        let digits = |direction| {
-            let key = root.key(&self.id, generation, direction);
-            key.map(|key| hex(key.expose())).map_err(io::Error::other)
-        };
+        let keys = Keys::of(root, &self.id, generation).map_err(io::Error::other)?;
         self.seal = Some(Seal {
             generation,
-            record: digits(Direction::Up)?,
-            receipt: digits(Direction::Down)?,
+            record: hex(keys.record.expose()),
+            receipt: hex(keys.receipt.expose()),
         });
         Ok(self)
     }
 
-    /// Its keys: for records, for receipts.
+    /// Its keys.
     ///
     /// # Errors
     /// What stands there are none.
-    pub fn keys(&self) -> io::Result<Option<[Key; 2]>> {
+    pub fn keys(&self) -> io::Result<Option<Keys>> {
         let Some(seal) = &self.seal else {
             return Ok(None);
         };
-        let key = |direction, digits: &str| {
-            let bytes = bytes_of(digits)?;
-            Key::new(direction, seal.generation, bytes).ok()
-        };
+        let key = |direction, digits| Key::from_hex(direction, seal.generation, digits);
         match (
             key(Direction::Up, &seal.record),
             key(Direction::Down, &seal.receipt),
         ) {
-            (Some(record), Some(receipt)) => Ok(Some([record, receipt])),
+            (Some(record), Some(receipt)) => Ok(Some(Keys { record, receipt })),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "seal: a generation from 1 and two keys of 32 hexadecimal digits are expected",
@@ -157,25 +151,6 @@ impl Package {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let mut digits = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
-}
-
-fn bytes_of(digits: &str) -> Option<[u8; KEY_BYTES]> {
-    let mut bytes = [0; KEY_BYTES];
-    if digits.len() != 2 * KEY_BYTES || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -202,7 +177,7 @@ mod tests {
         let read = Package::read(&path).unwrap();
         assert_eq!((read.id.as_str(), read.token.as_str()), ("t1", "5ecret"));
         assert_eq!(read.gateway.as_deref(), Some("pay.example.org:1883"));
-        let [record, receipt] = read.keys().unwrap().unwrap();
+        let Keys { record, receipt } = read.keys().unwrap().unwrap();
         for (key, direction) in [(record, Direction::Up), (receipt, Direction::Down)] {
             let own = root.key("t1", 3, direction).unwrap();
             assert_eq!((key.generation(), key.expose()), (3, own.expose()));

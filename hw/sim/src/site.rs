@@ -10,12 +10,16 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use risiti_terminal::settings::SealKeys;
+use risiti_wire::WireError;
 use risiti_wire::limits::{
     RECEIPT_BYTES_MAX, RECORD_BYTES_MAX, SEALED_RECEIPT_BYTES_MAX, SEALED_RECORD_BYTES_MAX,
 };
-use risiti_wire::seal::{
-    self, Direction, FIRST_GENERATION, KEY_BYTES, ROOT_BYTES, Root, SealError,
-};
+use risiti_wire::seal::{self, Direction, FIRST_GENERATION, Key, ROOT_BYTES, Root, SealError};
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// A site and its root.
 #[derive(Clone)]
@@ -38,22 +42,34 @@ impl std::fmt::Debug for Site {
     }
 }
 
-/// The keys of one terminal, as its settings hold them.
+/// The keys of one terminal, of one generation.
 #[derive(Clone)]
 pub struct Keys {
-    generation: u8,
-    record: [u8; KEY_BYTES],
-    receipt: [u8; KEY_BYTES],
+    /// For its records.
+    pub record: Key,
+    /// For its receipts.
+    pub receipt: Key,
 }
 
 impl Keys {
+    /// Of a site with this root.
+    ///
+    /// # Errors
+    /// It is no terminal's id, or the generation is 0.
+    pub fn of(root: &Root, terminal: &str, generation: u8) -> Result<Self, WireError> {
+        Ok(Self {
+            record: root.key(terminal, generation, Direction::Up)?,
+            receipt: root.key(terminal, generation, Direction::Down)?,
+        })
+    }
+
     /// For [`Settings::seal`](risiti_terminal::settings::Settings::seal).
     #[must_use]
     pub fn settings(&self) -> SealKeys<'_> {
         SealKeys {
-            generation: self.generation,
-            record: &self.record,
-            receipt: &self.receipt,
+            generation: self.record.generation(),
+            record: self.record.expose(),
+            receipt: self.receipt.expose(),
         }
     }
 }
@@ -77,8 +93,7 @@ impl Site {
     /// # Errors
     /// It can't be written.
     pub fn write_root(&self, path: &Path) -> io::Result<()> {
-        let digits = self.root.expose().iter();
-        let digits: String = digits.map(|byte| format!("{byte:02x}")).collect();
+        let digits = hex(self.root.expose());
         let mut file = File::options()
             .create(true)
             .write(true)
@@ -92,17 +107,8 @@ impl Site {
     ///
     /// # Errors
     /// It is no terminal's id.
-    pub fn keys(&self, terminal: &str) -> Result<Keys, SealError> {
-        let key = |direction| {
-            self.root
-                .key(terminal, FIRST_GENERATION, direction)
-                .map(|key| *key.expose())
-        };
-        Ok(Keys {
-            generation: FIRST_GENERATION,
-            record: key(Direction::Up)?,
-            receipt: key(Direction::Down)?,
-        })
+    pub fn keys(&self, terminal: &str) -> Result<Keys, WireError> {
+        Keys::of(&self.root, terminal, FIRST_GENERATION)
     }
 
     /// A record as its terminal sends it.

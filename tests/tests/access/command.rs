@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use risiti_sim::package::Package;
+use risiti_sim::site::Keys;
 use risiti_tests::risiti_command::{output, risiti};
 use risiti_tests::wire_client::{Connect, Wire};
 
@@ -150,7 +151,7 @@ fn keys_are_given_out_once_and_settlement_accepts_what_was_given() {
         let args = [args, &["--root", &root, "--out", &out]].concat();
         let said = terminal(&registry, &args)?;
         let keys = Package::read(&file).unwrap().keys().unwrap();
-        let [record, receipt] = keys.unwrap();
+        let Keys { record, receipt } = keys.unwrap();
         assert_ne!(record.expose(), receipt.expose());
         let generation = record.generation();
         assert!(said.contains(&format!("generation {generation}")), "{said}");

@@ -23,6 +23,20 @@ pub const FIRST_GENERATION: u8 = 1;
 
 const CONTEXT: &[u8] = b"risiti seal 1";
 
+fn from_hex<const BYTES: usize>(digits: &str) -> Option<Zeroizing<[u8; BYTES]>> {
+    let mut bytes = Zeroizing::new([0; BYTES]);
+    if digits.len() != 2 * BYTES {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        for digit in pair {
+            let value = char::from(*digit).to_digit(16)?;
+            *byte = *byte << 4 | value as u8;
+        }
+    }
+    Some(bytes)
+}
+
 /// What all keys of a site are derived of: 32 random bytes, known to settlement and to
 /// whoever provisions terminals.
 #[derive(Clone)]
@@ -38,17 +52,7 @@ impl Root {
     /// From 64 hexadecimal digits, as its file has them.
     #[must_use]
     pub fn from_hex(digits: &str) -> Option<Self> {
-        let mut bytes = Zeroizing::new([0; ROOT_BYTES]);
-        if digits.len() != 2 * ROOT_BYTES {
-            return None;
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            for digit in pair {
-                let value = char::from(*digit).to_digit(16)?;
-                *byte = *byte << 4 | value as u8;
-            }
-        }
-        Some(Self(bytes))
+        from_hex(digits).map(Self)
     }
 
     /// Its bytes, for the file that keeps them.
@@ -112,6 +116,13 @@ impl Key {
             direction,
             generation,
         })
+    }
+
+    /// From hexadecimal digits, two a byte, as the file of a terminal has them; none if
+    /// they are not, or the generation is 0.
+    #[must_use]
+    pub fn from_hex(direction: Direction, generation: u8, digits: &str) -> Option<Self> {
+        Self::new(direction, generation, *from_hex(digits)?).ok()
     }
 
     /// Which way what it seals goes.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use risiti_terminal::hardware::Key;
 use risiti_terminal::limits::SETTINGS_BYTES_MAX;
-use risiti_terminal::settings::{SealKeys, Settings};
+use risiti_terminal::settings::Settings;
 use risiti_wire::seal::FIRST_GENERATION;
 use tokio::time::{Instant, timeout_at};
 
@@ -23,7 +23,7 @@ use crate::network::NetworkProfile;
 use crate::operator::{Act, Operator, text};
 use crate::package::Package;
 use crate::printer::{Paper, PrinterModel};
-use crate::site::Site;
+use crate::site::{Keys, Site};
 
 /// Lines on a roll that a person puts in.
 const ROLL_LINES: u64 = 10_000;
@@ -104,11 +104,7 @@ impl EmulatedTerminal {
         };
         let keys = package.keys()?;
         let len = Settings {
-            seal: keys.as_ref().map(|[record, receipt]| SealKeys {
-                generation: record.generation(),
-                record: record.expose(),
-                receipt: receipt.expose(),
-            }),
+            seal: keys.as_ref().map(Keys::settings),
             token: package.token.as_bytes(),
             id: &setup.id,
             host: &setup.gateway.ip().to_string(),

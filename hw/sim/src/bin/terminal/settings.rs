@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use risiti_sim::package::Package;
+use risiti_sim::site::Keys;
 use risiti_terminal::limits::SETTINGS_BYTES_MAX;
-use risiti_terminal::settings::{SealKeys, Settings, SettingsError};
+use risiti_terminal::settings::{Settings, SettingsError};
 use risiti_wire::seal::{FIRST_GENERATION, Root};
 
 /// Who a terminal is, and where its gateway.
@@ -82,11 +83,7 @@ impl Settled {
             .ok_or_else(|| refused(&format!("{gateway} is no HOST:PORT")))?;
         let keys = package.keys()?;
         let mut settings = Settings {
-            seal: keys.as_ref().map(|[record, receipt]| SealKeys {
-                generation: record.generation(),
-                record: record.expose(),
-                receipt: receipt.expose(),
-            }),
+            seal: keys.as_ref().map(Keys::settings),
             id: &package.id,
             host,
             port,
