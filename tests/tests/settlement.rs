@@ -503,6 +503,34 @@ fn g2_a_killed_instance_is_taken_over_by_the_other() {
     second.stop();
 }
 
+/// Power goes while one partition is on its way from one instance to the other: the
+/// cluster remembers the last generation of the group, and instances that come back
+/// under their names are given what they had in it. Had a partition nobody then, it
+/// would have nobody for ever (KIP-429 with KIP-345).
+#[test]
+fn g2_no_partition_is_without_an_instance_after_a_cut_in_a_rebalance() {
+    let _turn = turn();
+    let mut house = House::new();
+    let first = house.settle("a", &[]);
+    wait_told(&first, "partitions taken");
+    let second = house.settle("b", &[]);
+    wait_told(&first, "partitions given up");
+    house.kafka.kill();
+    first.kill();
+    second.kill();
+    house.kafka.start_again().unwrap();
+    let first = house.settle("a", &[]);
+    let second = house.settle("b", &[]);
+    for terminal in 0..12 {
+        house.publish(&format!("t-{terminal}"), &payment(1, 1));
+    }
+    house.flush();
+    house.wait(RECEIPTS, 12);
+    assert_eq!(house.kafka.committed(TRANSACTIONS).unwrap().len(), 12);
+    first.stop();
+    second.stop();
+}
+
 /// One that starts without anything but the changelog answers as before.
 #[test]
 fn what_was_settled_is_read_back_from_the_changelog() {
@@ -578,7 +606,7 @@ fn wait_told(instance: &Instance, told: &str) {
             return;
         }
         assert!(Instant::now() < until, "never told {told}: {log}");
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

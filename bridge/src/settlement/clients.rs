@@ -49,8 +49,9 @@ pub fn producer(cluster: &Cluster, bootstrap: &str, settlement: &Settlement) -> 
 /// The settings of the consumer.
 ///
 /// A static member (KIP-345): a restarted instance takes its partitions back at
-/// once, and the others keep theirs. Cooperative, so that a partition which changes
-/// hands stops no other.
+/// once, and the others keep theirs. Not cooperative (KIP-429): there a partition that
+/// changes hands has no holder for a generation, and if power goes then, static members
+/// come back to just that generation, and nobody settles the partition any more.
 #[must_use]
 pub fn consumer(cluster: &Cluster, bootstrap: &str, settlement: &Settlement) -> ClientConfig {
     let mut config = client::connection(cluster, bootstrap, &settlement.instance);
@@ -58,7 +59,7 @@ pub fn consumer(cluster: &Cluster, bootstrap: &str, settlement: &Settlement) -> 
     config
         .set("group.id", &settlement.group)
         .set("group.instance.id", &settlement.instance)
-        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("partition.assignment.strategy", "range")
         .set("session.timeout.ms", session_ms.to_string())
         .set("heartbeat.interval.ms", (session_ms / 6).to_string())
         .set("enable.auto.commit", "false")

@@ -783,8 +783,8 @@ fn without_transactions_nothing_is_lost_and_what_is_repeated_is_recognisable() {
 
 /// Runs until one fails; what it fails by.
 fn convicted(course: Course) -> String {
-    let failed = (1..10_000).find_map(|seed| run(seed, course, false).0.err());
-    failed.expect("convicted within 10,000 runs")
+    let failed = (1..100_000).find_map(|seed| run(seed, course, false).0.err());
+    failed.expect("convicted within 100,000 runs")
 }
 
 fn controlled(controls: Controls) -> Course {

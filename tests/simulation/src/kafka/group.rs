@@ -2,14 +2,16 @@
 //!
 //! Promises: a partition has one holder at most by the group's count, and goes to
 //! another one only when the holder has given it up, is known to be dead, or was
-//! silent for the session timeout; whoever lost its membership can't commit
-//! offsets any more, in a transaction or out of it; offsets of a transaction that is
-//! not ended are not given out. Never: an offset of an aborted transaction.
+//! silent for the session timeout; in each generation every partition has a holder;
+//! whoever lost its membership can't commit offsets any more, in a transaction or out
+//! of it; offsets of a transaction that is not ended are not given out. Never: an
+//! offset of an aborted transaction.
 //!
 //! After KIP-345 (static members: who comes back under its name takes its
-//! partitions back, and its former self is fenced), KIP-429 (cooperative: what is
-//! to go is revoked first, and nothing else stops), KIP-447 (the group's generation
-//! fences a transaction; stable offsets).
+//! partitions back, and its former self is fenced), the eager protocol (for a new
+//! generation all give up all, and come together), KIP-447 (the group's generation
+//! fences a transaction; stable offsets). Brokers that start again know the last
+//! generation, and nothing of those who were coming together for the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::{Rc, Weak};
@@ -56,6 +58,10 @@ struct Known {
     silent_since: Ms,
     /// What this process holds by its own count.
     holds: BTreeSet<i32>,
+    /// It has given up all, for the generation that comes.
+    has_joined: bool,
+    /// It is in this generation.
+    is_counted: bool,
 }
 
 impl Known {
@@ -77,8 +83,10 @@ pub struct Group {
     partitions: i32,
     session_timeout_ms: Ms,
     members: BTreeMap<Rc<str>, Known>,
-    /// The holder of each partition.
+    /// The holder of each partition in this generation.
     owners: BTreeMap<i32, Rc<str>>,
+    /// Members come together for the next.
+    is_rebalancing: bool,
     offsets: BTreeMap<(Rc<str>, i32), i64>,
     /// Offsets in transactions that are not ended.
     pending: BTreeMap<ProducerId, BTreeMap<(Rc<str>, i32), i64>>,
@@ -103,11 +111,54 @@ impl Group {
             silent_until: 0,
             silent_since: 0,
             holds: BTreeSet::new(),
+            has_joined: true,
+            is_counted: false,
         };
-        if self.members.insert(Rc::clone(instance), known).is_none() {
-            self.generation += 1;
+        match self.members.insert(Rc::clone(instance), known) {
+            None => self.rebalance(),
+            Some(former) => {
+                if let Some(known) = self.members.get_mut(instance) {
+                    known.is_counted = former.is_counted;
+                }
+                self.complete();
+            }
         }
         self.next_id
+    }
+
+    /// Calls all members together, unless they are called already.
+    fn rebalance(&mut self) {
+        if !std::mem::replace(&mut self.is_rebalancing, true) {
+            for known in self.members.values_mut() {
+                known.has_joined = known.holds.is_empty() && !known.is_counted;
+            }
+        }
+        self.complete();
+    }
+
+    /// Begins the next generation once all have come.
+    fn complete(&mut self) {
+        if !self.is_rebalancing || self.members.values().any(|known| !known.has_joined) {
+            return;
+        }
+        self.is_rebalancing = false;
+        self.generation += 1;
+        self.owners = self.shares();
+        for known in self.members.values_mut() {
+            known.is_counted = true;
+        }
+    }
+
+    /// A whole assignment: each has its share.
+    fn shares(&self) -> BTreeMap<i32, Rc<str>> {
+        let mut shares = BTreeMap::new();
+        let mut partitions = 0..self.partitions;
+        for (place, instance) in self.members.keys().enumerate() {
+            for partition in partitions.by_ref().take(self.share(place)) {
+                shares.insert(partition, Rc::clone(instance));
+            }
+        }
+        shares
     }
 
     /// Whether this is a member, as a heartbeat or a commit asks.
@@ -122,69 +173,27 @@ impl Group {
     /// What the group wants of a member now.
     pub fn poll(&mut self, member: &Member) -> Result<Assignment, Code> {
         self.check(member)?;
-        let targets = self.targets();
-        let owners = &self.owners;
-        let Some(known) = self.members.get_mut(&member.instance) else {
-            return Err(Code::UnknownMemberId);
-        };
-        let mine = |partition: i32| targets.get(&partition) == Some(&member.instance);
-        let revoked: Vec<i32> = known.holds.iter().copied().filter(|p| !mine(*p)).collect();
-        let assigned: Vec<i32> = (0..self.partitions)
-            .filter(|p| mine(*p) && !known.holds.contains(p))
-            .filter(|p| owners.get(p).is_none_or(|owner| *owner == member.instance))
-            .collect();
-        for partition in &revoked {
-            known.holds.remove(partition);
+        let mut revoked = Vec::new();
+        if self.is_rebalancing
+            && let Some(known) = self.members.get_mut(&member.instance)
+        {
+            revoked = std::mem::take(&mut known.holds).into_iter().collect();
+            known.has_joined = true;
+            self.complete();
         }
-        known.holds.extend(&assigned);
-        // What it held before it started again, and shall not have back, is free too.
-        let freed = self.owners.len();
-        self.owners
-            .retain(|partition, owner| *owner != member.instance || mine(*partition));
-        let freed = freed != self.owners.len();
-        for partition in &assigned {
-            self.owners.insert(*partition, Rc::clone(&member.instance));
-        }
-        if freed || !assigned.is_empty() {
-            self.generation += 1;
+        let mut assigned = Vec::new();
+        if !self.is_rebalancing
+            && let Some(known) = self.members.get_mut(&member.instance)
+        {
+            let owns = self.owners.iter().filter(|(_, o)| **o == member.instance);
+            assigned.extend(owns.map(|(p, _)| *p).filter(|p| !known.holds.contains(p)));
+            known.holds.extend(&assigned);
         }
         Ok(Assignment {
             generation: self.generation,
             revoked,
             assigned,
         })
-    }
-
-    /// Who shall hold what: each keeps what it has, as far as that is fair.
-    fn targets(&self) -> BTreeMap<i32, Rc<str>> {
-        let mut targets = BTreeMap::new();
-        let count = self.members.len();
-        if count == 0 {
-            return targets;
-        }
-        let mut room: BTreeMap<&Rc<str>, usize> = BTreeMap::new();
-        for (place, instance) in self.members.keys().enumerate() {
-            room.insert(instance, self.share(place));
-        }
-        for partition in 0..self.partitions {
-            if let Some(owner) = self.owners.get(&partition)
-                && let Some(left) = room.get_mut(owner)
-                && *left > 0
-            {
-                *left -= 1;
-                targets.insert(partition, Rc::clone(owner));
-            }
-        }
-        for partition in 0..self.partitions {
-            if targets.contains_key(&partition) {
-                continue;
-            }
-            if let Some((instance, left)) = room.iter_mut().find(|(_, left)| **left > 0) {
-                *left -= 1;
-                targets.insert(partition, Rc::clone(instance));
-            }
-        }
-        targets
     }
 
     /// How many partitions are for the member at this place.
@@ -194,29 +203,14 @@ impl Group {
         total / count + usize::from(place < total % count)
     }
 
-    /// Each member owns its share and knows it, as it is nearly always.
-    fn is_settled(&self) -> bool {
-        let knows = |(place, (instance, known)): (usize, (&Rc<str>, &Known))| {
-            let owns = |partition| self.owners.get(partition) == Some(instance);
-            known.holds.len() == self.share(place) && known.holds.iter().all(owns)
-        };
-        !self.members.is_empty() && self.members.iter().enumerate().all(knows)
-    }
-
-    /// Whether a poll of this member would tell it something.
+    /// Whether a poll of some member would tell it something.
     fn has_news(&self) -> bool {
-        if self.is_settled() {
-            return false;
+        if self.is_rebalancing {
+            return self.members.values().any(|known| !known.has_joined);
         }
-        let targets = self.targets();
-        (0..self.partitions).any(|partition| {
-            let target = targets.get(&partition);
-            let owner = self.owners.get(&partition);
-            target != owner
-                || target.is_some_and(|target| {
-                    let known = self.members.get(target);
-                    known.is_some_and(|known| !known.holds.contains(&partition))
-                })
+        self.owners.iter().any(|(partition, owner)| {
+            let known = self.members.get(owner);
+            known.is_some_and(|known| !known.holds.contains(partition))
         })
     }
 
@@ -302,14 +296,16 @@ impl Group {
             .collect();
         for instance in &gone {
             self.members.remove(instance);
-            self.owners.retain(|_, owner| owner != instance);
-            self.generation += 1;
+            self.rebalance();
         }
         !gone.is_empty()
     }
 
-    /// The brokers were away: all have their whole time again.
-    pub fn excuse(&mut self, now: Ms) {
+    /// The brokers were away: all have their whole time again, and who was coming
+    /// together is not any more.
+    pub fn restarted(&mut self, now: Ms) {
+        self.is_rebalancing = false;
+        self.members.retain(|_, known| known.is_counted);
         for known in self.members.values_mut() {
             if known.stopped.is_some() {
                 known.stopped = Some(now);
@@ -333,6 +329,6 @@ impl Group {
 
     /// A number that grows with what a member could notice.
     pub fn news(&self) -> u64 {
-        self.generation * 2 + u64::from(self.has_news())
+        self.generation * 4 + u64::from(self.is_rebalancing) * 2 + u64::from(self.has_news())
     }
 }

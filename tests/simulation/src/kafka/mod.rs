@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | `log` | offsets, markers, the last stable offset, sequence numbers, compaction | KIP-98, KIP-360 |
 //! | `transactions` | the coordinator: epochs, timeouts, ends carried out bit by bit | KIP-98, KIP-360, KIP-890 |
-//! | `group` | static members, generations, stable offsets | KIP-345, KIP-429, KIP-447 |
+//! | `group` | static members, generations, stable offsets | KIP-345, KIP-447 |
 //! | `producer` | librdkafka's side of it | its `INTRODUCTION.md`, "Transactional producer" |
 //!
 //! What goes wrong, for each request that changes something: it does not arrive; it
@@ -234,7 +234,7 @@ impl Kafka {
         }
         if std::mem::take(&mut self.was_down) {
             for group in self.groups.values_mut() {
-                group.excuse(self.now);
+                group.restarted(self.now);
             }
             self.changes += 1;
         }

@@ -260,3 +260,30 @@ fn who_comes_back_under_its_name_takes_its_partitions_back_and_fences_itself() {
     let asked = kafka.poll_group(kafka.now, &former);
     assert_eq!(asked, Err(Code::FencedInstanceId));
 }
+
+/// Eager: in no generation has a partition nobody, whatever was under way when the
+/// brokers went.
+#[test]
+fn brokers_that_start_again_in_a_rebalance_leave_no_partition_without_a_holder() {
+    let mut kafka = cluster();
+    let (group, one, topic) = names();
+    let (two, three): (Rc<str>, Rc<str>) = ("two".into(), "three".into());
+    let hearts: [Heart; 3] = Default::default();
+    let (member, first) = joined(&mut kafka, &one, &hearts[0]);
+    assert_eq!(first.assigned, [0]);
+    joined(&mut kafka, &two, &hearts[1]);
+    kafka.poll_group(kafka.now, &member).unwrap();
+    // A third is to come in: the first gives up all and waits for the second.
+    let newcomer = kafka
+        .join(kafka.now, (&group, &three), &hearts[2], &topic, SESSION_MS)
+        .unwrap();
+    let asked = kafka.poll_group(kafka.now, &member).unwrap();
+    assert_eq!((asked.revoked, asked.assigned), (vec![0], vec![]));
+    kafka.down_until(kafka.now + 100);
+    kafka.step(kafka.now);
+    kafka.step(kafka.now + 100);
+    let asked = kafka.poll_group(kafka.now, &newcomer);
+    assert_eq!(asked, Err(Code::UnknownMemberId));
+    let (_, again) = joined(&mut kafka, &one, &hearts[0]);
+    assert_eq!(again.assigned, [0]);
+}
