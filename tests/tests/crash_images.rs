@@ -340,10 +340,11 @@ fn control_a_store_that_does_not_hear_of_failed_syncs_is_convicted() {
 /// given the check that fits what a cut has left of it.
 #[test]
 fn control_a_journal_that_ignores_its_checks_is_convicted() {
-    let words = "records=60 changes=0 window=16 release=no generation_bytes=65536 ballast_bytes=0";
+    // Packs of many sectors, of which a cut leaves some.
+    let words = "records=60 changes=0 payloads=large window=16 release=no generation_bytes=65536 ballast_bytes=0";
     let (seed, mut judge) = (seed(), judge());
     let (mut forged, mut kinds) = (0, BTreeMap::<String, usize>::new());
-    for n in 0..12 {
+    for n in 0..60 {
         let stage = Stage::blank(words).unwrap();
         let more = format!("seed={}", seed ^ n);
         let ended = stage.live(Path::new(DRIVER), false, &more, VERDICT_TIMEOUT);
