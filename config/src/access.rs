@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::ByteSize;
 use crate::choice::Choice;
 use crate::document::{Node, Value};
-use crate::kind::{FilePath, Kind, Refusal, SizeOrOff, Text, Whole, Word};
+use crate::kind::{Boolean, FilePath, Kind, Refusal, SizeOrOff, Text, Whole, Word};
 use crate::limits::{ACCESS_RULES_MAX, ACCESS_USERS_MAX, USER_TOKEN_BYTES_MIN};
 use crate::model::{Access, Anonymous, Config, Rates, Rule, Subject, TokenDigest, User};
 use crate::names::{FILTER, NAME};
@@ -45,7 +45,7 @@ impl Kind for Digested {
 }
 
 /// `who` of a rule.
-struct SubjectKind;
+pub struct SubjectKind;
 
 impl Kind for SubjectKind {
     type Value = Subject;
@@ -245,9 +245,10 @@ fn read_user(section: &Section<'_>) -> User {
     let name = section.read_required("name", &NAME).unwrap_or_default();
     let digest = section.read_optional("token_sha256", &Digested);
     let of_token = read_token(section, "token_file");
+    let certificate = section.read("certificate", false, &Boolean);
     let given = (section.has("token_sha256"), section.has("token_file"));
     let in_clear = section.has("token") || section.has("password");
-    if given == (true, true) || given == (false, false) && !in_clear {
+    if given == (true, true) || given == (false, false) && !in_clear && !certificate {
         let (key, found) = if given.0 {
             ("token_sha256", "both")
         } else {
@@ -256,17 +257,17 @@ fn read_user(section: &Section<'_>) -> User {
         section.refuse(
             key,
             Refusal::new(
-                "either token_file or token_sha256",
+                "either token_file or token_sha256, or certificate = true",
                 found,
                 "write token_file = the path of a file that holds the token alone",
             ),
         );
     }
-    let digest = digest.or(of_token).unwrap_or_default();
     section.finish();
     User {
         name,
-        token_sha256: digest,
+        token_sha256: digest.or(of_token),
+        certificate,
     }
 }
 
@@ -329,23 +330,30 @@ pub fn check_access(section: &Section<'_>, config: &Config) {
     }
 }
 
+/// Checks that whoever `who` names is known.
+pub fn check_subject(section: &Section<'_>, who: &Subject, access: &Access) {
+    let Subject::User(name) = who else { return };
+    if access.users.iter().any(|user| user.name == *name) {
+        return;
+    }
+    let known = access.users.iter().map(|user| user.name.as_str());
+    let remedy = match nearest(name, known) {
+        Some(near) => format!("did you mean \"user:{near}\"?"),
+        None => format!("add [[access.users]] with name = \"{name}\""),
+    };
+    section.refuse(
+        "who",
+        Refusal::new(
+            "the name of a user",
+            &format!("{name:?}, which is none"),
+            &remedy,
+        ),
+    );
+}
+
 fn check_rule(section: &Section<'_>, rule: &Rule, access: &Access) {
+    check_subject(section, &rule.who, access);
     match &rule.who {
-        Subject::User(name) if access.users.iter().all(|user| user.name != *name) => {
-            let known = access.users.iter().map(|user| user.name.as_str());
-            let remedy = match nearest(name, known) {
-                Some(near) => format!("did you mean \"user:{near}\"?"),
-                None => format!("add [[access.users]] with name = \"{name}\""),
-            };
-            section.refuse(
-                "who",
-                Refusal::new(
-                    "the name of a user",
-                    &format!("{name:?}, which is none"),
-                    &remedy,
-                ),
-            );
-        }
         Subject::Anonymous if section.has("who") && access.anonymous != Anonymous::Rules => {
             let found = format!(
                 "\"anonymous\", with access.anonymous = \"{}\"",

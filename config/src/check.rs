@@ -3,31 +3,31 @@
 //! Promises: an error points at the key to change, even if the other one is at
 //! fault too. Never: a rule about one key alone; those stand with its kind.
 
-use std::net::SocketAddr;
-
 use crate::ByteSize;
 use crate::access::check_access;
 use crate::document::Table;
 use crate::filter::{covers, levels_certain};
 use crate::kind::Refusal;
+use crate::listeners::{check_listeners, check_reach};
 use crate::model::{Bootstrap, Cluster, Config, Format, Key, Receipts, Route, Store};
 use crate::section::{Report, Section, nearest};
 
 /// Checks what was read.
 pub fn check(report: &Report, document: &Table, config: &Config) {
     let root = Section::root(report, document);
-    check_listener(
+    check_reach(
         &root.section("mqtt"),
         config.mqtt.listen,
         config.mqtt.insecure,
         "every MQTT client sends its payments in clear",
     );
-    check_listener(
+    check_reach(
         &root.section("admin"),
         config.admin.listen,
         config.admin.insecure,
         "the admin port is plain HTTP: whoever is on the way reads its tokens",
     );
+    check_listeners(&root, config);
     check_access(&root.section("access"), config);
     check_settlement(&root.section("settlement"), config);
     check_sizes(&root, config);
@@ -49,20 +49,6 @@ pub fn check(report: &Report, document: &Table, config: &Config) {
         if let Some(route) = config.routes.get(index) {
             check_route(section, route, &config.routes[..index], config);
         }
-    }
-}
-
-fn check_listener(section: &Section<'_>, listen: SocketAddr, insecure: bool, why: &str) {
-    if !listen.ip().is_loopback() && !insecure {
-        let found = format!("{listen}, which others on the network can reach ({why})");
-        let remedy = format!(
-            "listen on 127.0.0.1:{}, or accept the risk with insecure = true in the same table",
-            listen.port()
-        );
-        section.refuse(
-            "listen",
-            Refusal::new("a loopback address", &found, &remedy),
-        );
     }
 }
 

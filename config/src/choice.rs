@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use crate::model::{Anonymous, Compression, Format, LogFormat, Mechanism, Mode, Protocol, Sealing};
+use crate::model::{
+    Anonymous, ClientCertificates, Compression, Format, LogFormat, Mechanism, Mode, Protocol,
+    Sealing, Transport,
+};
 
 /// A choice among a few, each with one word in the file.
 pub trait Choice: Copy + PartialEq + Sized + 'static {
@@ -42,6 +45,8 @@ macro_rules! choices {
 }
 
 choices! {
+    Transport { "tcp" => Tcp, "websocket" => Websocket }
+    ClientCertificates { "required" => Required, "optional" => Optional }
     Anonymous { "all" => All, "rules" => Rules, "none" => None }
     Mode { "exactly_once" => ExactlyOnce, "idempotent" => Idempotent }
     Compression { "none" => None, "gzip" => Gzip, "snappy" => Snappy, "lz4" => Lz4, "zstd" => Zstd }

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::filter::covers;
-use crate::model::{Anonymous, Bootstrap, Cluster, Config, Format, Mode};
+use crate::model::{Anonymous, Bootstrap, Cluster, Config, Format, Listener, Mode};
 
 impl Config {
     /// What is allowed but doubtful, each as one line; what is insecure begins
@@ -20,11 +20,17 @@ impl Config {
                 self.mqtt.listen
             ));
         }
-        if !self.mqtt.listen.ip().is_loopback() && self.access.anonymous == Anonymous::All {
+        for listener in self.listeners.iter().filter(|one| one.is_in_clear()) {
             warnings.push(format!(
-                "INSECURE: whoever reaches {} may connect without an identity and do everything: register the terminals (risiti terminal add) and set access.anonymous = \"none\"",
-                self.mqtt.listen
+                "INSECURE: listener {} on {} has no TLS: anyone on the way can read and change what is sent",
+                listener.name, listener.listen
             ));
+        }
+        if self.is_exposed() && self.access.anonymous == Anonymous::All {
+            warnings.push(
+                "INSECURE: whoever reaches the MQTT port may connect without an identity and do everything: register the terminals (risiti terminal add) and set access.anonymous = \"none\""
+                    .into(),
+            );
         }
         for user in &self.access.users {
             let has_rule = |rule: &crate::Rule| rule.who == crate::Subject::User(user.name.clone());
@@ -105,6 +111,9 @@ impl Config {
             "mqtt      {} (plain TCP), {} connections, packets up to {}",
             self.mqtt.listen, limits.connections_max, limits.packet_bytes_max
         )?;
+        for listener in &self.listeners {
+            describe_listener(out, listener)?;
+        }
         let access = &self.access;
         writeln!(
             out,
@@ -191,6 +200,28 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn describe_listener(out: &mut String, listener: &Listener) -> std::fmt::Result {
+    write!(
+        out,
+        "listener  {} on {}, {}",
+        listener.name, listener.listen, listener.transport
+    )?;
+    match &listener.tls {
+        None => write!(out, " in clear")?,
+        Some(tls) => {
+            write!(out, " over TLS 1.3")?;
+            if tls.client_ca_file.is_some() {
+                write!(out, ", client certificates {}", tls.client_certificates)?;
+            }
+        }
+    }
+    if !listener.who.is_empty() {
+        let who: Vec<_> = listener.who.iter().map(ToString::to_string).collect();
+        write!(out, ", for {}", who.join(", "))?;
+    }
+    writeln!(out)
 }
 
 fn describe_cluster(out: &mut String, name: &str, cluster: &Cluster) -> std::fmt::Result {

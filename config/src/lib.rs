@@ -17,6 +17,7 @@ mod error;
 pub mod filter;
 mod kind;
 pub mod limits;
+mod listeners;
 mod load;
 mod model;
 mod names;
@@ -30,10 +31,10 @@ mod section;
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use model::{
-    Access, Admin, Anonymous, Bootstrap, Cluster, Compression, Config, DEFAULT_CLUSTER, Format,
-    Gateway, Key, Log, LogFormat, Mechanism, Mode, Mqtt, MqttLimits, Protocol, Rates, Receipts,
-    Route, Rule, Sealing, Security, Settlement, Store, Subject, Terminals, TokenDigest, Trace,
-    User,
+    Access, Admin, Anonymous, Bootstrap, ClientCertificates, Cluster, Compression, Config,
+    DEFAULT_CLUSTER, Format, Gateway, Key, Listener, Log, LogFormat, Mechanism, Mode, Mqtt,
+    MqttLimits, Protocol, Rates, Receipts, Route, Rule, Sealing, Security, Settlement, Store,
+    Subject, Terminals, Tls, TokenDigest, Trace, Transport, User,
 };
 pub use reload::ReloadDiff;
 pub use secret::{Secret, SecretKey};

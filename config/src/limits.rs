@@ -48,6 +48,12 @@ pub const ACCESS_RULES_MAX: usize = 1_000;
 /// beyond guessing over a network; its digest is a fast one, so less would not do.
 pub const USER_TOKEN_BYTES_MIN: usize = 16;
 
+/// Listeners beside `mqtt.listen`: one for each kind of client is enough.
+pub const LISTENERS_MAX: usize = 16;
+
+/// Pages whose scripts a listener takes.
+pub const ORIGINS_MAX: usize = 16;
+
 /// Names of the admin port; a gateway has one or two.
 pub const HOST_NAMES_MAX: usize = 16;
 

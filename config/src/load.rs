@@ -76,8 +76,11 @@ impl Config {
     /// default. The keys of `[clusters.NAME]` are those of `[kafka]`.
     #[must_use]
     pub fn known_keys() -> Vec<KnownKey> {
-        let lists = document::parse("", "[[routes]]\n[[access.users]]\n[[access.rules]]")
-            .unwrap_or_else(|_| Table::new());
+        let lists = document::parse(
+            "",
+            "[[routes]]\n[[listeners]]\n[[access.users]]\n[[access.rules]]",
+        )
+        .unwrap_or_else(|_| Table::new());
         let report = Report::new("", None);
         read::read(&report, &lists);
         report.into_parts().2

@@ -11,6 +11,7 @@ use crate::access::{read_access, read_token};
 use crate::document::Table;
 use crate::kind::{Address, Boolean, FilePath, Refusal, Size, SizeOrOff, Whole, Word};
 use crate::limits;
+use crate::listeners::read_listeners;
 use crate::model::{
     Admin, Bootstrap, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Receipts,
     Route, Security, Settlement, Store, Terminals, Trace,
@@ -32,6 +33,7 @@ pub fn read(report: &Report, document: &Table) -> Config {
     let root = Section::root(report, document);
     let gateway = read_gateway(&root.section("gateway"));
     let mqtt = read_mqtt(&root.section("mqtt"));
+    let listeners = read_listeners(&root);
     let access = read_access(&root.section("access"));
     let terminals = read_terminals(&root.section("terminals"));
     let kafka = read_cluster(&root.section("kafka"));
@@ -47,6 +49,7 @@ pub fn read(report: &Report, document: &Table) -> Config {
     Config {
         gateway,
         mqtt,
+        listeners,
         access,
         terminals,
         store,

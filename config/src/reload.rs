@@ -6,8 +6,8 @@
 use std::fmt::Debug;
 
 use crate::model::{
-    Access, Admin, Cluster, Config, DEFAULT_CLUSTER, Gateway, Log, Mqtt, MqttLimits, Rates,
-    Receipts, Route, Settlement, Store, Terminals, Trace,
+    Access, Admin, Cluster, Config, DEFAULT_CLUSTER, Gateway, Listener, Log, Mqtt, MqttLimits,
+    Rates, Receipts, Route, Settlement, Store, Terminals, Trace,
 };
 
 /// What differs between two configurations: each line is a key and, where it is
@@ -51,6 +51,7 @@ impl Config {
         let Self {
             gateway,
             mqtt,
+            listeners,
             access,
             terminals,
             store,
@@ -79,6 +80,15 @@ impl Config {
             queued_messages_per_session_max, queued_bytes_per_session_max, retained_messages_max, retained_bytes_max,
             ungated_bytes_max,
         });
+        // Long, and rarely one word: which ones differ is told by their names.
+        if *listeners != new.listeners {
+            let names = |listeners: &[Listener]| {
+                let names: Vec<_> = listeners.iter().map(|one| one.name.as_str()).collect();
+                names.join(", ")
+            };
+            let (old, new) = (names(listeners), names(&new.listeners));
+            restart.push(format!("listeners: {old} -> {new}"));
+        }
         let Access {
             registry,
             anonymous,

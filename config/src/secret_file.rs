@@ -36,10 +36,7 @@ pub fn read_secret(section: &Section<'_>, key: &'static str, what: &'static str)
         }
     };
     if mode & 0o004 != 0 {
-        let name = section.path_of(key);
-        section.report().warn(format!(
-            "{name}: {shown} can be read by every user of this machine; run: chmod 600 {shown}"
-        ));
+        warn_of_readers(section, key, &path);
     }
     let secret = line_in(&text);
     if secret.is_empty() || secret.contains(['\n', '\0']) {
@@ -114,8 +111,8 @@ fn line_in(text: &str) -> &str {
     line.strip_suffix('\r').unwrap_or(line)
 }
 
-/// Checks a file that librdkafka reads later: an error then would be far from
-/// the key that caused it.
+/// Checks a file that is read later: an error then would be far from the key that
+/// caused it.
 pub fn read_readable_file(
     section: &Section<'_>,
     key: &'static str,
@@ -135,6 +132,26 @@ pub fn read_readable_file(
         Refusal::new(&format!("the path of {what}"), &found, remedy),
     );
     None
+}
+
+/// The same for a private key: a warning if every user can read it.
+pub fn read_private_file(
+    section: &Section<'_>,
+    key: &'static str,
+    what: &'static str,
+) -> Option<PathBuf> {
+    let path = read_readable_file(section, key, what)?;
+    if std::fs::metadata(&path).is_ok_and(|metadata| mode_of(&metadata) & 0o004 != 0) {
+        warn_of_readers(section, key, &path);
+    }
+    Some(path)
+}
+
+fn warn_of_readers(section: &Section<'_>, key: &str, path: &Path) {
+    let (name, shown) = (section.path_of(key), path.display());
+    section.report().warn(format!(
+        "{name}: {shown} can be read by every user of this machine; run: chmod 600 {shown}"
+    ));
 }
 
 fn contents(path: &Path) -> std::io::Result<(Zeroizing<String>, u32)> {

@@ -119,6 +119,10 @@ fn the_commented_file_names_no_key_that_does_not_exist() {
     let user = &mut stated["access"]["users"][0];
     assert!(user.as_table_mut().unwrap().remove("token_file").is_some());
     stated["access"]["anonymous"] = "none".into();
+    let listener = stated["listeners"][0].as_table_mut().unwrap();
+    let tls = listener.remove("tls").unwrap();
+    assert!(tls.as_table().unwrap().len() >= 5);
+    listener["listen"] = "127.0.0.1:8883".into();
     let store = stated["store"].as_table_mut().unwrap();
     assert!(store.remove("key_file").is_some());
     let admin = stated["admin"].as_table_mut().unwrap();

@@ -34,6 +34,10 @@ fn whatever_is_insecure_is_described_in_capitals() {
             "INSECURE: MQTT on 0.0.0.0:1883 is plain TCP",
         ),
         (
+            "[[listeners]]\nname = \"out\"\nlisten = \"0.0.0.0:9001\"\ntransport = \"websocket\"\ninsecure = true\n",
+            "INSECURE: listener out on 0.0.0.0:9001 has no TLS",
+        ),
+        (
             "[admin]\nlisten = \"0.0.0.0:1\"\ninsecure = true\n",
             "INSECURE: the admin port",
         ),
@@ -107,6 +111,10 @@ fn a_reload_changes_level_routes_and_limits_only() {
         [mqtt]
         listen = "127.0.0.1:1884"
         connections_max = 7
+        [[listeners]]
+        name = "browsers"
+        listen = "127.0.0.1:9001"
+        transport = "websocket"
         [terminals]
         status = "s/{id}"
         [store]
@@ -146,6 +154,7 @@ fn a_reload_changes_level_routes_and_limits_only() {
             "gateway.id",
             "gateway.data_dir",
             "mqtt.listen",
+            "listeners",
             "terminals.status",
             "store.budget_bytes",
             "cluster default",

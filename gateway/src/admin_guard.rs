@@ -148,14 +148,17 @@ impl Guard {
             return false;
         };
         let name = without_port(host);
-        let address = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
-        address.unwrap_or(name).parse::<IpAddr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-            || self
-                .hosts
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(name))
+        let is_known = |known: &String| known.eq_ignore_ascii_case(name);
+        is_certain_host(host) || self.hosts.iter().any(is_known)
     }
+}
+
+/// Whether a host, with its port or without, says itself who it means: an address, or
+/// this machine.
+pub(crate) fn is_certain_host(host: &str) -> bool {
+    let name = without_port(host);
+    let address = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    address.unwrap_or(name).parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
 fn without_port(host: &str) -> &str {

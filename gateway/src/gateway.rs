@@ -22,7 +22,6 @@ use risiti_bridge::{
 };
 use risiti_config::{Bootstrap, Config, ReloadDiff, Terminals};
 use risiti_store::{Journal, OpenReport, RecordSource, State, StoreError, StoreOptions};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -34,12 +33,14 @@ use crate::broker::{Broker, OpenError, Parts, ReceiptsParts};
 use crate::clock::{Clock, SystemClock};
 use crate::identity;
 use crate::limits;
-use crate::listener;
+use crate::listener::{self, Listener};
 use crate::mailbox::Farewell;
 use crate::receipts::ReceiptsTopics;
 use crate::start::{
-    lock_data_dir, open_store, open_trace, reserve, start_embedded, start_receipts, store_options,
+    Doors, lock_data_dir, open_store, open_trace, reserve, start_embedded, start_receipts,
+    store_options,
 };
+use crate::tls::TlsError;
 use crate::trace;
 
 /// What no configuration file can set.
@@ -62,7 +63,7 @@ pub struct Switches {
 
 /// A running gateway.
 pub struct Gateway {
-    config: Mutex<Config>,
+    config: Arc<Mutex<Config>>,
     journal: Arc<Journal>,
     state: Arc<State>,
     outbox: Arc<Outbox>,
@@ -71,7 +72,9 @@ pub struct Gateway {
     embedded: Option<Arc<EmbeddedCluster>>,
     forwarders: Arc<Mutex<Vec<(String, ForwarderHandle)>>>,
     receipts: Option<Arc<ReceiptsHandle>>,
-    mqtt_addr: SocketAddr,
+    listeners: Vec<Arc<Listener>>,
+    /// Of each listener, `[mqtt]` first.
+    addrs: Vec<(String, SocketAddr)>,
     admin_addr: SocketAddr,
     stopping: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -123,7 +126,7 @@ pub enum StartError {
         /// Which.
         addr: SocketAddr,
         /// Its key in the configuration.
-        key: &'static str,
+        key: String,
         /// Why not.
         source: std::io::Error,
     },
@@ -135,6 +138,9 @@ pub enum StartError {
     /// The store.
     #[error("store: {0}")]
     Store(StoreError),
+    /// A listener's certificates.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// Nobody would know the terminals.
     #[error(
         "{0}; or set another access.registry. Nobody is let in whom it would have kept out: start again once it is put right"
@@ -188,6 +194,10 @@ pub struct View {
     pub trace: Arc<TraceLog>,
     /// The topics of a terminal.
     pub terminals: Terminals,
+    /// The ways in.
+    pub listeners: Vec<Arc<Listener>>,
+    /// What is in force.
+    pub config: Arc<Mutex<Config>>,
 }
 
 impl View {
@@ -229,7 +239,7 @@ impl Gateway {
     pub async fn start(config: Config, switches: Switches) -> Result<Self, StartError> {
         let lock = lock_data_dir(&config)?;
         let access = Arc::new(Access::start(&config, switches.access_hole)?);
-        let mqtt = reserve(config.mqtt.listen, "mqtt.listen")?;
+        let doors = Doors::reserve(&config)?;
         let admin = reserve(config.admin.listen, "admin.listen")?;
         let clock = switches
             .clock
@@ -316,11 +326,16 @@ impl Gateway {
             start_receipts(&config, &embedded, &journal, &outbox, &dead_letters)?.map(Arc::new);
 
         let (stopping, _) = watch::channel(false);
-        let mqtt = mqtt.listen()?;
+        let open = doors.open()?;
+        let listeners: Vec<_> = open.iter().map(|(one, _, _)| one.clone()).collect();
+        let addrs = open
+            .iter()
+            .map(|(one, _, addr)| (one.name().to_owned(), *addr));
+        let addrs: Vec<_> = addrs.collect();
         let admin = admin.listen()?;
-        let local = |l: &TcpListener, wanted| l.local_addr().unwrap_or(wanted);
-        let mqtt_addr = local(&mqtt, config.mqtt.listen);
-        let admin_addr = local(&admin, config.admin.listen);
+        let admin_addr = admin.local_addr().unwrap_or(config.admin.listen);
+        let guarded = Guard::new(&config.admin, audit.clone());
+        let shared = Arc::new(Mutex::new(config.clone()));
         let view = View {
             id: config.gateway.id.clone(),
             journal: journal.clone(),
@@ -334,16 +349,24 @@ impl Gateway {
             open_reports: open_reports.clone(),
             trace: trace.clone(),
             terminals: config.terminals.clone(),
+            listeners: listeners.clone(),
+            config: shared.clone(),
         };
-        let guarded = Guard::new(&config.admin, audit.clone());
-        let tasks = vec![
-            tokio::spawn(listener::accept(mqtt, broker.clone(), stopping.subscribe())),
+        let mut tasks = vec![
             tokio::spawn(admin::serve(admin, view, guarded, stopping.subscribe())),
             tokio::spawn(sweep(broker.clone(), stopping.subscribe())),
-            tokio::spawn(watch_access(broker.clone(), stopping.subscribe())),
+            tokio::spawn(watch_files(
+                broker.clone(),
+                listeners.clone(),
+                stopping.subscribe(),
+            )),
         ];
+        for (listener, socket, _) in open {
+            let accept = listener::accept(socket, listener, broker.clone(), stopping.subscribe());
+            tasks.push(tokio::spawn(accept));
+        }
         Ok(Self {
-            config: Mutex::new(config),
+            config: shared,
             journal,
             state,
             outbox,
@@ -352,7 +375,8 @@ impl Gateway {
             embedded,
             forwarders,
             receipts,
-            mqtt_addr,
+            listeners,
+            addrs,
             admin_addr,
             stopping,
             tasks,
@@ -363,9 +387,20 @@ impl Gateway {
         })
     }
 
-    /// Where MQTT clients connect.
+    /// Where MQTT clients connect, at the listener of `[mqtt]`.
     pub fn mqtt_addr(&self) -> SocketAddr {
-        self.mqtt_addr
+        self.addrs[0].1
+    }
+
+    /// Every listener for MQTT and its address, that of `[mqtt]` first.
+    pub fn listeners(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.addrs.iter().map(|(name, addr)| (name.as_str(), *addr))
+    }
+
+    /// Where they connect at the listener of that name.
+    pub fn listener_addr(&self, name: &str) -> Option<SocketAddr> {
+        let found = self.listeners().find(|(listener, _)| *listener == name);
+        found.map(|(_, addr)| addr)
     }
 
     /// Where health, metrics and the CLI's requests are answered.
@@ -425,6 +460,9 @@ impl Gateway {
         }
         current.access = new.access;
         // The listener stays where it is.
+        for tls in self.listeners.iter().filter_map(|listener| listener.tls()) {
+            tls.refresh(true);
+        }
         self.broker.reconfigure_access(&current);
         current.mqtt.limits = new.mqtt.limits;
         current.log = new.log;
@@ -497,20 +535,31 @@ impl Gateway {
     }
 }
 
-/// Looks after the registry of terminals.
-async fn watch_access(broker: Arc<Broker>, mut stopping: watch::Receiver<bool>) {
-    let mut tick = tokio::time::interval(limits::REGISTRY_POLL);
+/// Looks after files that change while it runs: the registry of terminals, and
+/// certificates.
+async fn watch_files(
+    broker: Arc<Broker>,
+    listeners: Vec<Arc<Listener>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut tick = tokio::time::interval(limits::FILES_POLL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             _ = stopping.changed() => return,
         }
-        let broker = broker.clone();
+        let (broker, listeners) = (broker.clone(), listeners.clone());
         // A disk that does not answer holds a thread that nobody waits for.
-        let looked = tokio::task::spawn_blocking(move || broker.refresh_access());
+        let looked = tokio::task::spawn_blocking(move || {
+            broker.refresh_access();
+            let with_tls = listeners.iter().filter_map(|listener| listener.tls());
+            if with_tls.filter(|tls| tls.refresh(false)).count() > 0 {
+                broker.enforce_access();
+            }
+        });
         if let Err(error) = looked.await {
-            tracing::error!(%error, "looking at the registry of terminals failed");
+            tracing::error!(%error, "looking at the registry and the certificates failed");
         }
     }
 }

@@ -26,4 +26,5 @@ pub mod session;
 mod start;
 pub mod status;
 pub mod subscriptions;
+pub mod tls;
 pub mod trace;

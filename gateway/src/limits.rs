@@ -57,6 +57,8 @@ pub const RECEIPT_PAGES_AT_ONCE: usize = 8;
 pub const ROWS_PER_PAGE: usize = 128;
 /// Bytes read from a socket at once, into a buffer of the thread.
 pub const READ_BYTES: usize = 16 * 1024;
+/// What a WebSocket reads at once into a buffer that it keeps.
+pub const WEBSOCKET_READ_BYTES: usize = 4 * 1024;
 /// A connection's write buffer larger than this is given back once empty.
 pub const WRITE_BUFFER_KEPT_BYTES: usize = 0;
 /// No further delivery is written behind this many waiting bytes.
@@ -119,8 +121,9 @@ pub const RATE_BURST_S: u64 = 10;
 /// Addresses, or identities, of which a rate keeps account, some 60 bytes each; the
 /// others share one measure.
 pub const RATE_KEYS_MAX: usize = 20_000;
-/// How often the registry's file is looked at: a revoked terminal is out by then.
-pub const REGISTRY_POLL: std::time::Duration = std::time::Duration::from_secs(1);
+/// How often the registry's file and the certificates are looked at: a revoked
+/// terminal is out by then.
+pub const FILES_POLL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Bytes of each of the two files of notes of what was changed: some 10,000 changes.
 pub const AUDIT_BYTES_MAX: u64 = 1 << 20;

@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 use parking_lot::{Mutex, MutexGuard};
-use risiti_config::TokenDigest;
 use risiti_mqtt::topics::filter_matches;
 use risiti_mqtt::{Message, Qos, ReasonCode, RetainHandling, Subscription, Will};
 
-use crate::access::Who;
+use crate::access::{Proof, Who};
 use crate::fanout::{FilterNumber, LiveSubscriber};
 use crate::limits;
 use crate::mailbox::Mailbox;
 use crate::outgoing::{Outgoing, Queued};
 use crate::receipts::ReceiptsQueue;
 use crate::rows::{self, SessionNumber, SessionRow, WillNumber};
+use crate::tls::PeerCertificate;
 
 /// A connection's place in a session: only the holder of the newest may act.
 pub type Epoch = u64;
@@ -53,8 +53,10 @@ pub struct SessionState {
     pub disconnected_ms: Option<u64>,
     /// Whether the row in the store tells less than is known here.
     pub row_is_stale: bool,
-    /// The digest of the token by which that connection was let in.
-    pub token: Option<TokenDigest>,
+    /// By what that connection was let in.
+    pub proof: Proof,
+    /// The certificate that it has shown.
+    pub certificate: Option<Arc<PeerCertificate>>,
     /// What it subscribes to, with the filter's number.
     pub subscriptions: Vec<(FilterNumber, Subscription)>,
     /// What it is owed.
@@ -88,7 +90,8 @@ impl Session {
             state: Mutex::new(SessionState {
                 epoch: 0,
                 mailbox: None,
-                token: None,
+                proof: Proof::None,
+                certificate: None,
                 expiry_s,
                 disconnected_ms: None,
                 row_is_stale: true,
@@ -205,6 +208,7 @@ impl SessionState {
     /// it so.
     pub fn unseat(&mut self) -> Option<Arc<Mailbox>> {
         self.epoch += 1;
+        self.certificate = None;
         self.mailbox.take()
     }
 

@@ -15,19 +15,51 @@ use risiti_store::{Journal, OpenReport, RecordSource, State, StoreError, StoreKe
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::gateway::{StartError, Switches};
-use crate::listener;
+use crate::listener::{self, Listener};
 
 /// An address that is ours, but nobody can connect yet.
 pub(crate) struct Reserved {
     socket: TcpSocket,
     addr: SocketAddr,
-    key: &'static str,
+    key: String,
 }
 
-pub(crate) fn reserve(addr: SocketAddr, key: &'static str) -> Result<Reserved, StartError> {
-    let socket =
-        listener::reserve(addr).map_err(|source| StartError::Listen { addr, key, source })?;
-    Ok(Reserved { socket, addr, key })
+pub(crate) fn reserve(addr: SocketAddr, key: &str) -> Result<Reserved, StartError> {
+    let key = key.to_owned();
+    match listener::reserve(addr) {
+        Ok(socket) => Ok(Reserved { socket, addr, key }),
+        Err(source) => Err(StartError::Listen { addr, key, source }),
+    }
+}
+
+/// The listeners for MQTT, `[mqtt]` first.
+pub(crate) struct Doors(Vec<(Listener, Reserved)>);
+
+/// A listener, its socket, and its address.
+pub(crate) type Door = (Arc<Listener>, TcpListener, SocketAddr);
+
+impl Doors {
+    /// Reads their certificates and takes their addresses.
+    pub(crate) fn reserve(config: &Config) -> Result<Self, StartError> {
+        let plain = reserve(config.mqtt.listen, "mqtt.listen")?;
+        let mut doors = vec![(Listener::plain(), plain)];
+        for one in &config.listeners {
+            let key = format!("listen of listener {}", one.name);
+            doors.push((Listener::new(one)?, reserve(one.listen, &key)?));
+        }
+        Ok(Self(doors))
+    }
+
+    /// Lets clients connect.
+    pub(crate) fn open(self) -> Result<Vec<Door>, StartError> {
+        let open = |(listener, reserved): (Listener, Reserved)| {
+            let wanted = reserved.addr;
+            let socket = reserved.listen()?;
+            let addr = socket.local_addr().unwrap_or(wanted);
+            Ok((Arc::new(listener), socket, addr))
+        };
+        self.0.into_iter().map(open).collect()
+    }
 }
 
 impl Reserved {

@@ -121,7 +121,10 @@ impl Status {
             alarms.push(format!("session state can't be written: {why}"));
         }
         alarms.extend(view.broker.access().alarm());
-        let mut notes: Vec<String> = view.broker.access().note().into_iter().collect();
+        let with_tls = view.listeners.iter().filter_map(|listener| listener.tls());
+        alarms.extend(with_tls.filter_map(|tls| tls.alarm()));
+        let mut notes = view.config.lock().warnings();
+        notes.retain(|warning| warning.starts_with("INSECURE"));
         let clusters = view
             .forwarders
             .lock()

@@ -1,13 +1,19 @@
 // What any program does with a broker, by MQTT.js.
 //
-// Usage: node mqttjs_talk.mjs NODE_MODULES HOST PORT {3.1.1|5} TALK [ARGUMENT...]
+// Usage: node mqttjs_talk.mjs NODE_MODULES {mqtt|mqtts|ws|wss}://HOST PORT {3.1.1|5} TALK
+// [ARGUMENT...]
+//
+// With mqtts and wss the environment's TALK_CA is the file of the authority to trust.
 //
 // Prints a line for each fact it has seen; the first that is not so ends it with
 // an error.
 
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
-const [modules, host, port, version, talk, ...args] = process.argv.slice(2);
+const [modules, where, port, version, talk, ...args] = process.argv.slice(2);
+const [protocol, host] = where.split("://");
+const ca = process.env.TALK_CA && readFileSync(process.env.TALK_CA);
 const mqtt = createRequire(modules + "/")("mqtt");
 const v5 = version === "5";
 const PATIENCE_MS = 30_000;
@@ -34,7 +40,7 @@ class Client {
     const self = new Client();
     self.name = name;
     const raw = mqtt.connect({
-      host, port: Number(port), protocol: "mqtt", clientId: name,
+      host, port: Number(port), protocol, ca, path: "/mqtt", clientId: name,
       protocolVersion: v5 ? 5 : 4, clean: !persistent, reconnectPeriod: 0,
       resubscribe: false, will,
       ...(v5 && { properties: { sessionExpiryInterval: persistent ? 3600 : 0 } }),

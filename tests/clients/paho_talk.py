@@ -1,11 +1,14 @@
 """What any program does with a broker, by paho-mqtt.
 
-Usage: paho_talk.py HOST PORT {3.1.1|5} TALK [ARGUMENT...]
+Usage: paho_talk.py {mqtt|mqtts|ws|wss}://HOST PORT {3.1.1|5} TALK [ARGUMENT...]
+
+With mqtts and wss the environment's TALK_CA is the file of the authority to trust.
 
 Prints a line for each fact it has seen; the first that is not so ends it with
 an error.
 """
 
+import os
 import queue
 import sys
 
@@ -14,7 +17,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 PATIENCE_S = 30
-HOST, PORT, VERSION, TALK = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+PROTOCOL, HOST = sys.argv[1].split("://")
+PORT, VERSION, TALK = int(sys.argv[2]), sys.argv[3], sys.argv[4]
 ARGUMENTS = sys.argv[5:]
 V5 = VERSION == "5"
 
@@ -35,6 +39,7 @@ class Client:
             mqtt.CallbackAPIVersion.VERSION2,
             client_id=name,
             protocol=mqtt.MQTTv5 if V5 else mqtt.MQTTv311,
+            transport="websockets" if PROTOCOL.startswith("ws") else "tcp",
             **how,
         )
         self.paho.on_connect = lambda c, u, flags, code, p: self.connected.put((flags, code))
@@ -47,6 +52,8 @@ class Client:
             properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = 3600 if persistent else 0
             options = {"clean_start": not persistent, "properties": properties}
+        if PROTOCOL in ("mqtts", "wss"):
+            self.paho.tls_set(ca_certs=os.environ["TALK_CA"])
         self.paho.connect(HOST, PORT, keepalive=30, **options)
         self.paho.loop_start()
         flags, code = self.connected.get(timeout=PATIENCE_S)

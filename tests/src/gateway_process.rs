@@ -25,8 +25,7 @@ use crate::crash::Shim;
 use crate::memory;
 use crate::risiti_command::{program, stands_still};
 
-pub(crate) use launch::free_port;
-pub use launch::{KillAt, ProcessSwitches};
+pub use launch::{KillAt, ProcessSwitches, free_port};
 
 /// Opening a damaged or large store takes seconds here; a minute and more means
 /// that it never will.

@@ -3,6 +3,7 @@
 pub mod asked;
 pub mod bench;
 pub mod bound;
+pub mod carrier;
 pub mod crash;
 pub mod fault_proxy;
 pub mod filled_store;

@@ -5,12 +5,14 @@
 //! packet by packet. It shares no code with the gateway, so that no error of the
 //! gateway's codec hides behind its own. Never: a substitute for a real client.
 //!
-//! Blocking, over TCP. Waiting for a packet ends in an error after
+//! Blocking, over any carrier. Waiting for a packet ends in an error after
 //! [`PATIENCE`], so that a test that waits in vain fails instead of hanging.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+use crate::carrier::{self, Carrier};
 
 /// How long a test waits for a packet that must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -290,7 +292,7 @@ impl ConnAck {
 /// A connection.
 #[derive(Debug)]
 pub struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Carrier>,
     version: u8,
     input: Vec<u8>,
     next_id: u16,
@@ -302,16 +304,14 @@ impl Wire {
     /// # Errors
     /// The operating system's.
     pub fn open(addr: SocketAddr, version: u8) -> io::Result<Self> {
-        let stream = TcpStream::connect(addr)?;
-        stream.set_nodelay(true)?;
-        Ok(Self::over(stream, version))
+        Ok(Self::over(carrier::tcp(addr)?, version))
     }
 
     /// Speaks over a stream that is connected.
     #[must_use]
-    pub fn over(stream: TcpStream, version: u8) -> Self {
+    pub fn over(stream: impl Carrier + 'static, version: u8) -> Self {
         Self {
-            stream,
+            stream: Box::new(stream),
             version,
             input: Vec::new(),
             next_id: 0,
@@ -323,7 +323,18 @@ impl Wire {
     /// # Errors
     /// The connection failed, or something else than CONNACK came.
     pub fn connect(addr: SocketAddr, connect: &Connect) -> io::Result<(Self, ConnAck)> {
-        let mut wire = Self::open(addr, connect.version)?;
+        Self::connect_over(carrier::tcp(addr)?, connect)
+    }
+
+    /// The same over a stream that is connected.
+    ///
+    /// # Errors
+    /// The connection failed, or something else than CONNACK came.
+    pub fn connect_over(
+        stream: impl Carrier + 'static,
+        connect: &Connect,
+    ) -> io::Result<(Self, ConnAck)> {
+        let mut wire = Self::over(stream, connect.version);
         wire.send_raw(&connect.encode())?;
         match wire.recv()? {
             Packet::ConnAck(ack) => Ok((wire, ack)),
@@ -344,10 +355,10 @@ impl Wire {
         }
     }
 
-    /// The stream underneath.
+    /// The socket underneath.
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.stream.tcp()
     }
 
     /// Sends these bytes.
@@ -355,7 +366,8 @@ impl Wire {
     /// # Errors
     /// The operating system's.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     /// Sends CONNECT.
@@ -557,7 +569,7 @@ impl Wire {
     /// # Errors
     /// None came in time ([`io::ErrorKind::TimedOut`]), or it is none.
     pub fn recv_within(&mut self, patience: Duration) -> io::Result<Option<Packet>> {
-        self.stream.set_read_timeout(Some(patience))?;
+        self.stream().set_read_timeout(Some(patience))?;
         loop {
             if let Some((first, body)) = self.take_frame()? {
                 return decode(first, &body, self.version).map(Some);

@@ -1,12 +1,17 @@
 //! Clients that nobody here wrote do with the gateway what they do with any
 //! broker: mosquitto's command line tools, paho-mqtt and MQTT.js, each on 3.1.1
 //! and 5. Publish and subscribe at every QoS, retained messages, wills, a session
-//! that survives its connection; then a record to Kafka and a receipt back.
+//! that survives its connection; then a record to Kafka and a receipt back. Over TLS and
+//! WebSocket too.
 //!
 //! What paho and MQTT.js do stands in `tests/clients/`; `tests/setup.sh` installs
 //! both, in exact versions.
 
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
+
+#[allow(dead_code)] // the tests of access need more of it
+#[path = "access/authority.rs"]
+mod authority;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -15,9 +20,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use authority::{Authority, put};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
+use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches, free_port};
 use risiti_tests::real_kafka;
 use risiti_tests::risiti_command::{Running, output};
 use risiti_tests::samples;
@@ -48,19 +54,53 @@ fn script(name: &str) -> PathBuf {
 
 struct House {
     gateway: GatewayProcess,
-    _dir: tempfile::TempDir,
+    secure: Vec<(&'static str, u16)>,
+    dir: tempfile::TempDir,
 }
 
 impl House {
+    /// One that listens in every way, each protocol at a port of its own.
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new("the house's");
+        let server = authority.server();
+        put(dir.path(), "ca.pem", &authority.pem());
+        let certificate = put(dir.path(), "server.pem", &server.certificate);
+        let key = put(dir.path(), "server.key", &server.key);
+        let mut config = CONFIG.to_owned();
+        let mut secure = Vec::new();
+        for (protocol, transport, tls) in [
+            ("mqtts", "tcp", true),
+            ("ws", "websocket", false),
+            ("wss", "websocket", true),
+        ] {
+            let port = free_port().unwrap();
+            config += &format!(
+                "[[listeners]]\nname = \"{protocol}\"\nlisten = \"127.0.0.1:{port}\"\ntransport = \"{transport}\"\n"
+            );
+            if tls {
+                config += &format!(
+                    "[listeners.tls]\ncertificate_file = {certificate:?}\nkey_file = {key:?}\n"
+                );
+            }
+            secure.push((protocol, port));
+        }
         let switches = ProcessSwitches::default();
-        let gateway = GatewayProcess::start(CONFIG, dir.path(), switches, None).unwrap();
-        Self { gateway, _dir: dir }
+        let gateway = GatewayProcess::start(&config, dir.path(), switches, None).unwrap();
+        Self {
+            gateway,
+            secure,
+            dir,
+        }
     }
 
     fn mqtt(&self) -> SocketAddr {
         self.gateway.mqtt_addr()
+    }
+
+    fn port(&self, protocol: &str) -> u16 {
+        let found = self.secure.iter().find(|(name, _)| *name == protocol);
+        found.map_or_else(|| self.mqtt().port(), |(_, port)| *port)
     }
 
     fn kafka(&self) -> &str {
@@ -188,22 +228,25 @@ struct Talker {
     program: PathBuf,
     arguments: Vec<PathBuf>,
     version: &'static str,
+    protocol: &'static str,
 }
 
 impl Talker {
-    fn paho(version: &'static str) -> Self {
+    fn paho(protocol: &'static str, version: &'static str) -> Self {
         Self {
             program: installed("python/bin/python"),
             arguments: vec![script("paho_talk.py")],
             version,
+            protocol,
         }
     }
 
-    fn mqttjs(version: &'static str) -> Self {
+    fn mqttjs(protocol: &'static str, version: &'static str) -> Self {
         Self {
             program: installed("node"),
             arguments: vec![script("mqttjs_talk.mjs"), installed("js/node_modules")],
             version,
+            protocol,
         }
     }
 
@@ -211,8 +254,9 @@ impl Talker {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
-            .arg("127.0.0.1")
-            .arg(house.mqtt().port().to_string())
+            .env("TALK_CA", house.dir.path().join("ca.pem"))
+            .arg(format!("{}://localhost", self.protocol))
+            .arg(house.port(self.protocol).to_string())
             .arg(self.version)
             .args(talk);
         command
@@ -248,22 +292,34 @@ fn does_what_it_does_with_any_broker(client: &Talker) {
 
 #[test]
 fn paho_on_3_1_1_works_as_with_any_broker() {
-    does_what_it_does_with_any_broker(&Talker::paho("3.1.1"));
+    does_what_it_does_with_any_broker(&Talker::paho("mqtt", "3.1.1"));
 }
 
 #[test]
 fn paho_on_5_works_as_with_any_broker() {
-    does_what_it_does_with_any_broker(&Talker::paho("5"));
+    does_what_it_does_with_any_broker(&Talker::paho("mqtt", "5"));
 }
 
 #[test]
 fn mqttjs_on_3_1_1_works_as_with_any_broker() {
-    does_what_it_does_with_any_broker(&Talker::mqttjs("3.1.1"));
+    does_what_it_does_with_any_broker(&Talker::mqttjs("mqtt", "3.1.1"));
 }
 
 #[test]
 fn mqttjs_on_5_works_as_with_any_broker() {
-    does_what_it_does_with_any_broker(&Talker::mqttjs("5"));
+    does_what_it_does_with_any_broker(&Talker::mqttjs("mqtt", "5"));
+}
+
+#[test]
+fn paho_works_over_tls_and_websocket() {
+    does_what_it_does_with_any_broker(&Talker::paho("mqtts", "5"));
+    does_what_it_does_with_any_broker(&Talker::paho("ws", "3.1.1"));
+}
+
+#[test]
+fn mqttjs_works_over_tls_and_secure_websocket() {
+    does_what_it_does_with_any_broker(&Talker::mqttjs("mqtts", "3.1.1"));
+    does_what_it_does_with_any_broker(&Talker::mqttjs("wss", "5"));
 }
 
 /// mosquitto's tools before one gateway.

@@ -100,8 +100,11 @@ pub enum Anonymous {
 pub struct User {
     /// Its user name at CONNECT: `[a-z0-9_-]{1,64}`.
     pub name: String,
-    /// SHA-256 of its token, which is what its password has to be.
-    pub token_sha256: TokenDigest,
+    /// SHA-256 of its token, which is what its password has to be; none: it comes by
+    /// certificate only.
+    pub token_sha256: Option<TokenDigest>,
+    /// Whether a client certificate with its name is enough.
+    pub certificate: bool,
 }
 
 /// SHA-256 of a token. Not shown: it would let a weak token be guessed.

@@ -6,6 +6,7 @@
 
 mod access;
 mod cluster;
+mod listener;
 mod mqtt;
 mod receipts;
 mod route;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 pub use access::{Access, Anonymous, Rates, Rule, Subject, TokenDigest, User};
 pub use cluster::{Bootstrap, Cluster, Compression, Mechanism, Mode, Protocol, Security};
+pub use listener::{ClientCertificates, Listener, Tls, Transport};
 pub use mqtt::{Mqtt, MqttLimits};
 pub use receipts::Receipts;
 pub use route::{Format, Key, Route};
@@ -36,6 +38,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// `[mqtt]`: the listener for terminals and other MQTT clients.
     pub mqtt: Mqtt,
+    /// `[[listeners]]`: further ways in.
+    pub listeners: Vec<Listener>,
     /// `[access]`: who may connect, and what each may do.
     pub access: Access,
     /// `[terminals]`: the topics of a terminal.
@@ -74,6 +78,7 @@ impl Config {
         Self {
             gateway: Gateway::default(),
             mqtt: Mqtt::default(),
+            listeners: Vec::new(),
             access: Access::default(),
             routes: vec![Route::records(&terminals)],
             terminals,
@@ -97,6 +102,15 @@ impl Config {
         } else {
             self.clusters.get(name)
         }
+    }
+
+    /// Whether others on the network reach a listener for MQTT.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        let further = self.listeners.iter().map(|listener| listener.listen);
+        std::iter::once(self.mqtt.listen)
+            .chain(further)
+            .any(|listen| !listen.ip().is_loopback())
     }
 
     /// Every cluster with its name, `default` first, the others by name.

@@ -32,12 +32,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytestring::ByteString;
 use parking_lot::{Mutex, RwLock};
-use risiti_config::{Anonymous, Config, Rates, Terminals, TokenDigest};
+use risiti_config::{Config, Rates, Terminals, TokenDigest};
 use risiti_mqtt::ReasonCode;
 
 use attempts::{Attempts, network};
 pub use file::{FileError, Stamp};
-pub use policy::{Claim, Login, LoginRefusal, Policy, UsedTokens};
+pub use policy::{Claim, Login, LoginRefusal, Policy, Proof, UsedTokens};
 use rates::Rate;
 pub use registry::{Registry, RegistryError, Terminal, Which};
 pub use rules::{Hole, Rules, Verb, Who};
@@ -93,8 +93,6 @@ struct Source {
     access: risiti_config::Access,
     terminals: Terminals,
     path: Option<PathBuf>,
-    /// Others on the network reach the listener.
-    is_exposed: bool,
     /// The file as it was last looked at.
     seen: Option<Stamp>,
     registry: Arc<Registry>,
@@ -106,7 +104,6 @@ impl Source {
             access: config.access.clone(),
             terminals: config.terminals.clone(),
             path: Some(config.registry_path()),
-            is_exposed: !config.mqtt.listen.ip().is_loopback(),
             seen: None,
             registry: Arc::default(),
         }
@@ -304,9 +301,9 @@ impl Access {
 
     /// Whether a client that was let in would still be.
     #[must_use]
-    pub fn admits(&self, who: &Who, client_id: &str, token: Option<&TokenDigest>) -> bool {
+    pub fn admits(&self, who: &Who, client_id: &str, proof: &Proof) -> bool {
         let policy = self.policy();
-        policy.admits(who, client_id, token, &self.used.lock())
+        policy.admits(who, client_id, proof, &self.used.lock())
     }
 
     /// A terminal has used its next token, and that is on disk.
@@ -394,16 +391,6 @@ impl Access {
         Some(format!(
             "{text}; the terminals that are known stay in force"
         ))
-    }
-
-    /// What a person should know.
-    #[must_use]
-    pub fn note(&self) -> Option<String> {
-        let source = self.source.lock();
-        let is_open = source.access.anonymous == Anonymous::All;
-        (is_open && source.is_exposed).then(|| {
-            "INSECURE: whoever reaches the MQTT port may connect without an identity and do everything: register the terminals (risiti terminal add) and set access.anonymous = \"none\"".to_owned()
-        })
     }
 }
 

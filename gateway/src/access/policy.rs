@@ -20,10 +20,29 @@ use super::token;
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     registry: Arc<Registry>,
-    users: HashMap<String, TokenDigest>,
+    users: HashMap<String, User>,
     anonymous: Anonymous,
     rules: Rules,
     rates: Rates,
+}
+
+/// How a user shows who it is.
+#[derive(Debug, Clone)]
+struct User {
+    token: Option<TokenDigest>,
+    certificate: bool,
+}
+
+/// By what a client was let in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Proof {
+    /// The token of this digest.
+    Token(TokenDigest),
+    /// A certificate with its name.
+    Certificate,
+    /// It showed nothing that counts.
+    #[default]
+    None,
 }
 
 /// What a client shows.
@@ -35,13 +54,17 @@ pub struct Claim<'a> {
     pub username: Option<&'a str>,
     /// Its password.
     pub password: Option<&'a [u8]>,
+    /// The name in its certificate, which is one that is trusted.
+    pub certificate: Option<&'a str>,
 }
 
 impl<'a> Claim<'a> {
-    /// As whom it comes: by its user name, or else by its client identifier.
+    /// As whom it comes: by its certificate, by its user name, or else by its client
+    /// identifier.
     #[must_use]
     pub fn name(&self) -> &'a str {
-        self.username.unwrap_or(self.client_id)
+        let shown = self.certificate.or(self.username);
+        shown.unwrap_or(self.client_id)
     }
 }
 
@@ -50,8 +73,8 @@ impl<'a> Claim<'a> {
 pub struct Login {
     /// Who it is.
     pub who: Who,
-    /// What its token's digest is.
-    pub token: Option<TokenDigest>,
+    /// By what.
+    pub proof: Proof,
     /// It uses its terminal's next token for the first time here.
     pub is_first_use: bool,
 }
@@ -67,6 +90,10 @@ pub enum LoginRefusal {
     Nobody,
     /// That client identifier is another's.
     ForeignClientId,
+    /// The listener is for others.
+    Elsewhere,
+    /// Its certificate is not taken any more.
+    Certificate,
 }
 
 impl LoginRefusal {
@@ -88,12 +115,35 @@ impl LoginRefusal {
                 ReasonCode::ClientIdentifierNotValid,
                 "this client identifier belongs to another identity",
             ),
+            Self::Elsewhere => (
+                ReasonCode::NotAuthorized,
+                "this identity may not connect here: use another port of the gateway",
+            ),
+            Self::Certificate => (
+                ReasonCode::NotAuthorized,
+                "this certificate was revoked, or its time is over",
+            ),
         }
     }
 }
 
 /// The next tokens that were used here, by terminal.
 pub type UsedTokens = HashMap<ByteString, TokenDigest>;
+
+impl User {
+    fn of(user: &risiti_config::User) -> Self {
+        Self {
+            token: user.token_sha256,
+            certificate: user.certificate,
+        }
+    }
+
+    fn has(&self, shown: &TokenDigest) -> bool {
+        self.token
+            .as_ref()
+            .is_some_and(|token| token::same(token, shown).into())
+    }
+}
 
 impl Policy {
     /// From the configuration and the registry.
@@ -107,7 +157,7 @@ impl Policy {
         let users = access.users.iter();
         Self {
             registry,
-            users: users.map(|u| (u.name.clone(), u.token_sha256)).collect(),
+            users: users.map(|u| (u.name.clone(), User::of(u))).collect(),
             anonymous: access.anonymous,
             rules: Rules::new(access, terminals, hole),
             rates: access.rates,
@@ -154,26 +204,37 @@ impl Policy {
     /// Nobody who may connect.
     pub fn login(&self, claim: Claim<'_>, used: &UsedTokens) -> Result<Login, LoginRefusal> {
         let name = claim.name();
+        // A certificate says whose it is: its holder comes as nobody else.
+        if let Some(shown) = claim.certificate
+            && claim.username.is_some_and(|username| username != shown)
+        {
+            return Err(LoginRefusal::Wrong);
+        }
+        if claim.certificate.is_some()
+            && claim.password.is_none()
+            && let Some(login) = self.login_by_certificate(claim.client_id, name)
+        {
+            return login;
+        }
         let shown = token::digest(claim.password.unwrap_or_default());
         let as_terminal = self.terminal(name, &shown, used);
-        let as_user = self.users.get(name).map(|t| token::same(t, &shown).into());
+        let as_user = self.users.get(name).map(|user| user.has(&shown));
         if claim.password.is_some() {
             if let Some(Ok(is_first_use)) = as_terminal {
-                if claim.client_id != name && self.rules.hole() != Some(Hole::ClientId) {
-                    return Err(LoginRefusal::ForeignClientId);
-                }
+                self.own(claim.client_id, name)?;
                 return Ok(Login {
                     who: Who::Terminal(name.into()),
-                    token: Some(shown),
+                    proof: Proof::Token(shown),
                     is_first_use,
                 });
             }
             // A user name only: a client identifier names no user.
-            if claim.username.is_some() && as_user == Some(true) {
+            let is_named = claim.username.is_some() || claim.certificate.is_some();
+            if is_named && as_user == Some(true) {
                 self.foreign(claim.client_id)?;
                 return Ok(Login {
                     who: Who::User(name.into()),
-                    token: Some(shown),
+                    proof: Proof::Token(shown),
                     is_first_use: false,
                 });
             }
@@ -181,15 +242,49 @@ impl Policy {
         if let Some(Err(refusal)) = as_terminal {
             return Err(refusal);
         }
-        let shows_something = claim.username.is_some() || claim.password.is_some();
+        let is_named = claim.username.is_some() || claim.certificate.is_some();
+        let shows_something = is_named || claim.password.is_some();
         match self.anonymous {
-            _ if claim.username.is_some() && as_user.is_some() => Err(LoginRefusal::Wrong),
+            _ if is_named && as_user.is_some() => Err(LoginRefusal::Wrong),
             // As ever without authentication, whatever it shows is not looked at.
             Anonymous::All => self.nobody(claim.client_id),
             Anonymous::Rules | Anonymous::None if shows_something => Err(LoginRefusal::Wrong),
             Anonymous::Rules => self.nobody(claim.client_id),
             Anonymous::None => Err(LoginRefusal::Nobody),
         }
+    }
+
+    /// Of a client with a certificate and no password; none: its name is nobody's who
+    /// comes by certificate.
+    fn login_by_certificate(
+        &self,
+        client_id: &str,
+        name: &str,
+    ) -> Option<Result<Login, LoginRefusal>> {
+        let (who, bound) = if let Some(terminal) = self.registry.get(name) {
+            let bound = match terminal.revoked {
+                true => Err(LoginRefusal::Revoked),
+                false => self.own(client_id, name),
+            };
+            (Who::Terminal(name.into()), bound)
+        } else if self.users.get(name)?.certificate {
+            (Who::User(name.into()), self.foreign(client_id))
+        } else {
+            return None;
+        };
+        Some(bound.map(|()| Login {
+            who,
+            proof: Proof::Certificate,
+            is_first_use: false,
+        }))
+    }
+
+    /// A terminal's client identifier is its name.
+    fn own(&self, client_id: &str, name: &str) -> Result<(), LoginRefusal> {
+        if client_id != name && self.rules.hole() != Some(Hole::ClientId) {
+            return Err(LoginRefusal::ForeignClientId);
+        }
+        Ok(())
     }
 
     /// Whether that is a terminal's valid token, and used for the first time; none
@@ -227,32 +322,29 @@ impl Policy {
         self.foreign(client_id)?;
         Ok(Login {
             who: Who::Anonymous,
-            token: None,
+            proof: Proof::None,
             is_first_use: false,
         })
     }
 
     /// Whether a client that was let in would be let in again.
     #[must_use]
-    pub fn admits(
-        &self,
-        who: &Who,
-        client_id: &str,
-        token: Option<&TokenDigest>,
-        used: &UsedTokens,
-    ) -> bool {
-        match (who, token) {
-            (Who::Terminal(id), Some(token)) => {
+    pub fn admits(&self, who: &Who, client_id: &str, proof: &Proof, used: &UsedTokens) -> bool {
+        match (who, proof) {
+            (Who::Terminal(id), Proof::Token(token)) => {
                 matches!(self.terminal(id, token, used), Some(Ok(_)))
             }
-            (Who::User(name), Some(token)) => {
-                let has_token = self.users.get(&**name).map(|t| token::same(t, token));
-                has_token.is_some_and(bool::from) && self.foreign(client_id).is_ok()
+            (Who::User(name), Proof::Token(token)) => {
+                let has_token = self.users.get(&**name).is_some_and(|user| user.has(token));
+                has_token && self.foreign(client_id).is_ok()
             }
+            (Who::Terminal(name) | Who::User(name), Proof::Certificate) => self
+                .login_by_certificate(client_id, name)
+                .is_some_and(|login| login.is_ok_and(|login| login.who == *who)),
             (Who::Anonymous, _) => {
                 self.anonymous != Anonymous::None && self.foreign(client_id).is_ok()
             }
-            (_, None) => false,
+            (_, Proof::None) => false,
         }
     }
 }
@@ -280,7 +372,8 @@ mod tests {
             anonymous,
             users: vec![User {
                 name: "ops".into(),
-                token_sha256: digest("secret"),
+                token_sha256: Some(digest("secret")),
+                certificate: false,
             }],
             ..Access::default()
         };
@@ -297,15 +390,11 @@ mod tests {
             client_id,
             username,
             password: password.map(str::as_bytes),
+            certificate: None,
         };
         let login = policy.login(claim, &UsedTokens::default())?;
         assert!(
-            policy.admits(
-                &login.who,
-                client_id,
-                login.token.as_ref(),
-                &UsedTokens::default()
-            ),
+            policy.admits(&login.who, client_id, &login.proof, &UsedTokens::default()),
             "who is let in stays"
         );
         Ok(login.who)
@@ -403,16 +492,17 @@ mod tests {
             client_id: "t2",
             username: None,
             password: Some(password.as_bytes()),
+            certificate: None,
         };
         let old = p.login(claim("two"), &used).unwrap();
         assert!(!old.is_first_use);
         let new = p.login(claim("deux"), &used).unwrap();
         assert!(new.is_first_use);
-        used.insert("t2".into(), new.token.unwrap());
+        used.insert("t2".into(), digest("deux"));
         assert!(!p.login(claim("deux"), &used).unwrap().is_first_use);
         assert_eq!(p.login(claim("two"), &used), Err(LoginRefusal::Wrong));
-        assert!(!p.admits(&old.who, "t2", old.token.as_ref(), &used));
-        assert!(p.admits(&new.who, "t2", new.token.as_ref(), &used));
+        assert!(!p.admits(&old.who, "t2", &old.proof, &used));
+        assert!(p.admits(&new.who, "t2", &new.proof, &used));
         // What was used of an earlier change ends nothing of this one.
         used.insert("t2".into(), digest("earlier"));
         assert!(p.login(claim("two"), &used).is_ok());
@@ -435,18 +525,11 @@ mod tests {
             (&Who::Anonymous, "x", None, false),
             (&Who::Anonymous, "y", None, true),
         ] {
-            let token = token.map(digest);
-            assert!(
-                before.admits(who, client_id, token.as_ref(), &none),
-                "{who}"
-            );
-            assert_eq!(
-                after.admits(who, client_id, token.as_ref(), &none),
-                stays,
-                "{who}"
-            );
+            let proof = token.map_or(Proof::None, |token| Proof::Token(digest(token)));
+            assert!(before.admits(who, client_id, &proof, &none), "{who}");
+            assert_eq!(after.admits(who, client_id, &proof, &none), stays, "{who}");
         }
-        assert!(!policy(Anonymous::None).admits(&Who::Anonymous, "y", None, &none));
+        assert!(!policy(Anonymous::None).admits(&Who::Anonymous, "y", &Proof::None, &none));
         assert!(
             after.knows(&t1) && !after.knows(&ops) && !after.knows(&Who::Terminal("t9".into()))
         );

@@ -24,6 +24,7 @@ use crate::mailbox::Farewell;
 use crate::outgoing::{Outgoing, Queued};
 use crate::rows;
 use crate::session::Session;
+use crate::tls::PeerCertificate;
 
 /// What a client is told that may not publish there.
 pub(super) const NOT_ALLOWED: &str = "no rule allows this identity to publish there";
@@ -113,7 +114,7 @@ impl Broker {
     }
 
     /// Ends what is not allowed any more.
-    pub(super) fn enforce_access(self: &Arc<Self>) {
+    pub fn enforce_access(self: &Arc<Self>) {
         let mut batch = Batch::new();
         for id in self.access.forget_used() {
             batch.delete(rows::used_token_key(&id));
@@ -143,7 +144,10 @@ impl Broker {
             return;
         };
         let (owner, client_id) = (&session.owner, &session.client_id);
-        if self.access.admits(owner, client_id, state.token.as_ref()) {
+        let is_trusted = |certificate: &Arc<PeerCertificate>| certificate.is_trusted();
+        if self.access.admits(owner, client_id, &state.proof)
+            && state.certificate.as_ref().is_none_or(is_trusted)
+        {
             return;
         }
         tracing::warn!(%client_id, %owner, "closed: it would not be let in any more");

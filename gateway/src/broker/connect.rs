@@ -13,10 +13,12 @@ use super::access::NOT_ALLOWED;
 use super::records::{FOREIGN_RECORDS, RECEIPTS_TOPIC, is_foreign};
 use super::wills::Cause;
 use super::{Broker, Seat};
-use crate::access::{Claim, LoginRefusal};
+use crate::access::{Claim, Login, LoginRefusal, Proof};
+use crate::listener::Listener;
 use crate::mailbox::{Farewell, Mailbox};
 use crate::rows::{self, SessionNumber, WillRow};
 use crate::session::Session;
+use crate::tls::PeerCertificate;
 
 /// A CONNECT that was let in.
 pub struct Connected {
@@ -30,6 +32,16 @@ pub struct Connected {
     pub session_expiry_s: u32,
     /// QoS 2 identifiers that wait for PUBREL.
     pub unreleased: Vec<u16>,
+}
+
+/// Where a CONNECT comes in.
+pub struct Entrance<'a> {
+    /// From where.
+    pub address: IpAddr,
+    /// At which listener.
+    pub listener: &'a Listener,
+    /// With which certificate.
+    pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 /// A refusal of a CONNECT: what the client is told.
@@ -46,15 +58,10 @@ impl Broker {
         self: &Arc<Self>,
         request: &ConnectRequest,
         mailbox: &Arc<Mailbox>,
-        address: IpAddr,
+        entrance: Entrance<'_>,
     ) -> Result<Connected, ConnectRefusal> {
         let limits = self.limits();
-        let claim = Claim {
-            client_id: &request.client_id,
-            username: request.username.as_deref(),
-            password: request.password.as_deref(),
-        };
-        let login = self.access.login(claim, address, self.monotonic_ms())?;
+        let login = self.login(request, &entrance)?;
         let assigned_client_id = request
             .client_id
             .is_empty()
@@ -90,7 +97,10 @@ impl Broker {
 
         let mut batch = Batch::new();
         batch.allow_splitting();
-        let first_use = login.token.filter(|_| login.is_first_use);
+        let first_use = match &login.proof {
+            Proof::Token(token) if login.is_first_use => Some(*token),
+            _ => None,
+        };
         if let Some(token) = &first_use {
             batch.put(
                 rows::used_token_key(&client_id),
@@ -101,10 +111,7 @@ impl Broker {
             let _order = self.order.lock();
             let mut sessions = self.sessions.lock();
             // What was in force at the login may have ended since.
-            if !self
-                .access
-                .admits(&login.who, &client_id, login.token.as_ref())
-            {
+            if !self.access.admits(&login.who, &client_id, &login.proof) {
                 return Err(LoginRefusal::Wrong.told());
             }
             let old = sessions.get(&client_id).cloned();
@@ -145,7 +152,8 @@ impl Broker {
             };
             let mut state = session.lock();
             let seated = state.seat(mailbox.clone(), expiry_s);
-            state.token = login.token;
+            state.proof = login.proof;
+            state.certificate = entrance.certificate;
             let changed = resumed.is_none() || seated.expiry_changed;
             if session.persistent && (changed || seated.stored_as_offline) {
                 let row = session.row(&state);
@@ -204,6 +212,36 @@ impl Broker {
             session_expiry_s: expiry_s,
             unreleased,
         })
+    }
+
+    /// Who that is, if it may come in there.
+    fn login(
+        &self,
+        request: &ConnectRequest,
+        entrance: &Entrance<'_>,
+    ) -> Result<Login, ConnectRefusal> {
+        let refused = |why: LoginRefusal| {
+            let metrics = &self.access.metrics;
+            metrics.logins.fetch_add(1, Ordering::Relaxed);
+            Err(why.told())
+        };
+        let certificate = entrance.certificate.as_deref();
+        if certificate.is_some_and(|shown| !shown.is_trusted()) {
+            return refused(LoginRefusal::Certificate);
+        }
+        let claim = Claim {
+            client_id: &request.client_id,
+            username: request.username.as_deref(),
+            password: request.password.as_deref(),
+            certificate: certificate.map(PeerCertificate::name),
+        };
+        let now_ms = self.monotonic_ms();
+        let login = self.access.login(claim, entrance.address, now_ms)?;
+        if !entrance.listener.is_for(&login.who) {
+            tracing::warn!(client_id = %request.client_id, who = %login.who, listener = entrance.listener.name(), "login refused: the listener is for others (listeners.who)");
+            return refused(LoginRefusal::Elsewhere);
+        }
+        Ok(login)
     }
 
     /// Ends the connection that holds a session now, if any.

@@ -38,7 +38,7 @@ use risiti_config::MqttLimits;
 use risiti_store::{Journal, RecordSource, State};
 use tokio::sync::{Notify, mpsc};
 
-pub use connect::Connected;
+pub use connect::{Connected, Entrance};
 pub use outbox::PageRead;
 pub use publish::{Delivered, Publisher, Taken};
 pub use receipts::{Receipts, ReceiptsPage, ReceiptsParts};

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use risiti_config::Config;
 
-use super::Failure;
+use super::{Failure, shown};
 
 /// Validates a configuration and prints what would run.
 pub fn check(file: &Path) -> Result<(), Failure> {
     let config = Config::load(file, std::env::vars())?;
-    println!("{}", config.describe());
+    for line in config.describe().lines() {
+        println!("{}", shown(line));
+    }
     Ok(())
 }

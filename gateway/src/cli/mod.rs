@@ -12,7 +12,7 @@ mod status;
 mod terminal;
 mod trace;
 
-use std::io::Write as _;
+use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -108,6 +108,18 @@ pub fn main() -> ExitCode {
 /// must not end because nobody does any more.
 fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// How a line begins that tells of a way for others to read or change payments.
+const INSECURE: &str = "INSECURE";
+
+/// A line as a person at a terminal sees it: what is insecure in red.
+fn shown(line: &str) -> std::borrow::Cow<'_, str> {
+    if line.contains(INSECURE) && std::io::stdout().is_terminal() {
+        format!("\x1b[31m{line}\x1b[0m").into()
+    } else {
+        line.into()
+    }
 }
 
 /// What a command says when it fails.

@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, Registry, fmt, prelude::*, reload};
 
-use super::{Failure, say};
+use super::{Failure, INSECURE, say};
 use crate::gateway::{Gateway, Switches};
 use crate::limits;
 
@@ -98,7 +98,11 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     for warning in config.warnings() {
-        tracing::warn!("{warning}");
+        if warning.starts_with(INSECURE) {
+            tracing::error!("{warning}"); // in red
+        } else {
+            tracing::warn!("{warning}");
+        }
     }
     let gateway = Gateway::start(config, switches).await?;
     tracing::info!(
@@ -106,6 +110,9 @@ async fn serve(
         admin = %gateway.admin_addr(),
         "serving"
     );
+    for (name, addr) in gateway.listeners().skip(1) {
+        tracing::info!(listener = name, mqtt = %addr, "serving");
+    }
     announce(&gateway);
     notify(&[NotifyState::Ready]);
     let mut watchdog = watchdog_interval();

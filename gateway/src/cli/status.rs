@@ -1,7 +1,7 @@
 //! `risiti status`.
 
 use super::client::Client;
-use super::{AdminPort, Failure};
+use super::{AdminPort, Failure, shown};
 use crate::status::Status;
 
 /// Prints what a running gateway is doing.
@@ -43,7 +43,7 @@ pub fn status(admin: &AdminPort) -> Result<(), Failure> {
     }
     println!("dead letters {}", s.dead_letters);
     for note in &s.notes {
-        println!("note         {note}");
+        println!("{}", shown(&format!("note         {note}")));
     }
     for alarm in &s.alarms {
         println!("ALARM        {alarm}");

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use risiti_mqtt::{Accept, Event, Message, Qos, ReasonCode, Subscription, Version};
 
 use super::{ANSWERS_FROM, RETAINED, Shell};
-use crate::broker::{Delivered, Publisher, Taken};
+use crate::broker::{Delivered, Entrance, Publisher, Taken};
 use crate::identifiers::Identifiers;
 use crate::limits;
 use crate::mailbox::Settled;
@@ -131,11 +131,12 @@ impl Shell {
     }
 
     pub(super) async fn connect(&mut self, request: &risiti_mqtt::ConnectRequest) {
-        let connected = match self
-            .broker
-            .connect(request, &self.mailbox, self.peer.ip())
-            .await
-        {
+        let entrance = Entrance {
+            address: self.peer.ip(),
+            listener: &self.listener,
+            certificate: self.certificate.clone(),
+        };
+        let connected = match self.broker.connect(request, &self.mailbox, entrance).await {
             Ok(connected) => connected,
             Err((reason, text)) => {
                 self.connection.refuse(reason, text);

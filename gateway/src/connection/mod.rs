@@ -8,7 +8,8 @@
 //! While nothing happens it holds no read buffer: bytes are read into a buffer
 //! of the thread, and only what is not yet a whole packet is kept.
 
-//! The parts: `socket` (bytes in and out), `events` (what the client asks and
+//! The parts: `transport` and `websocket` (the layers that carry its bytes), `socket`
+//! (bytes in and out), `events` (what the client asks and
 //! what it is answered), `delivery` (what its session is owed), `receipts` (what
 //! its terminal is owed).
 
@@ -16,6 +17,8 @@ mod delivery;
 mod events;
 mod receipts;
 mod socket;
+mod transport;
+mod websocket;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -34,18 +37,26 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::broker::{Broker, ConnectionPermit, PageRead, ReceiptsPage, Seat, Ungated};
 use crate::limits;
+use crate::listener::Listener;
 use crate::mailbox::{Farewell, Mailbox};
+use crate::tls::PeerCertificate;
 
 use events::Answer;
 use socket::linger;
+use transport::Transport;
+use websocket::WebSocketLayer;
 
 /// Serves one connection until it ends.
 pub async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
+    listener: Arc<Listener>,
     broker: Arc<Broker>,
     permit: ConnectionPermit,
 ) {
+    let Some(transport) = transport(stream, &listener, &broker) else {
+        return;
+    };
     let mailbox = Arc::new(Mailbox::default());
     let limits = connection_limits(&broker);
     let shell = Shell {
@@ -54,6 +65,10 @@ pub async fn serve(
         mailbox,
         broker,
         peer,
+        listener,
+        is_shaken: false,
+        certificate: None,
+        must_linger: false,
         seat: None,
         input: BytesMut::new(),
         unsettled: VecDeque::new(),
@@ -68,9 +83,26 @@ pub async fn serve(
         held_until_ms: 0,
         over: None,
     };
-    shell.run(stream).await;
+    shell.run(transport).await;
     drop(permit);
 }
+
+/// The layers that a listener's connections have.
+fn transport(stream: TcpStream, listener: &Listener, broker: &Broker) -> Option<Transport> {
+    let tls = match listener.accept_tls() {
+        Ok(tls) => tls,
+        Err(error) => {
+            tracing::error!(listener = listener.name(), %error, "a connection was refused: TLS can't be spoken");
+            return None;
+        }
+    };
+    let packet_bytes_max = broker.limits().packet_bytes_max.bytes() as usize;
+    let websocket = listener
+        .origins()
+        .map(|origins| WebSocketLayer::new(origins, tls.is_some(), packet_bytes_max));
+    Some(Transport::new(stream, tls, websocket))
+}
+
 /// The bounds of `[mqtt]` as one connection takes them.
 fn connection_limits(broker: &Broker) -> ConnectionLimits {
     let configured = broker.limits();
@@ -101,6 +133,14 @@ struct Shell {
     mailbox: Arc<Mailbox>,
     sink: Arc<dyn AckSink>,
     peer: SocketAddr,
+    /// Where it came in.
+    listener: Arc<Listener>,
+    /// The TLS handshake is over.
+    is_shaken: bool,
+    /// What the client has shown in it.
+    certificate: Option<Arc<PeerCertificate>>,
+    /// A layer refused what came: its answer is given time to arrive.
+    must_linger: bool,
     seat: Option<Seat>,
     /// Bytes read that are not taken yet.
     input: BytesMut,
@@ -124,13 +164,11 @@ struct Shell {
     over: Option<Box<Closed>>,
 }
 impl Shell {
-    async fn run(mut self, stream: TcpStream) {
-        let _ = stream.set_nodelay(true);
+    async fn run(mut self, mut transport: Transport) {
         loop {
             self.work().await;
-            match self.write(&stream) {
-                Ok(()) => {}
-                Err(_) => self.connection.handle_transport_lost(),
+            if self.write(&mut transport).is_err() {
+                self.connection.handle_transport_lost();
             }
             // Writing may have made room for deliveries, or ended it all.
             self.work().await;
@@ -138,16 +176,18 @@ impl Shell {
                 let ours = !matches!(
                     closed.cause,
                     CloseCause::ClientDisconnected(_) | CloseCause::TransportLost
-                );
-                self.drain(&stream).await;
+                ) || self.must_linger;
+                self.drain(&mut transport).await;
+                transport.close();
+                self.drain(&mut transport).await;
                 self.end();
                 if ours {
-                    linger(&stream).await;
+                    linger(&transport).await;
                 }
                 return;
             }
             self.connection.release_spare_memory();
-            self.wait(&stream).await;
+            self.wait(&mut transport).await;
         }
     }
 
@@ -189,24 +229,24 @@ impl Shell {
         }
     }
 
-    async fn wait(&mut self, stream: &TcpStream) {
+    async fn wait(&mut self, transport: &mut Transport) {
         // A connection that is told to go takes no more work.
         let reads = self.connection.wants_input() && self.mailbox.farewell().is_none();
         let saturated = !self.connection.wants_input() && self.broker.is_saturated();
-        let writes = !self.connection.transmit().is_empty();
+        let writes = !self.connection.transmit().is_empty() || transport.wants_write();
         let deadline = self.deadline(saturated);
         let mailbox = self.mailbox.clone();
         let broker = self.broker.clone();
         tokio::select! {
             () = mailbox.ready() => {}
-            read = stream.readable(), if reads => {
+            read = transport.readable(), if reads => {
                 if read.is_err() {
                     self.connection.handle_transport_lost();
                 } else {
-                    self.read(stream);
+                    self.read(transport);
                 }
             }
-            _ = stream.writable(), if writes => {}
+            _ = transport.writable(), if writes => {}
             () = broker.unsaturated(), if saturated => self.take_input(),
             page = finished(&mut self.page) => {
                 self.page = None;

@@ -12,7 +12,7 @@ const PAGE: &str = include_str!("page.html");
 
 /// Only this page's own script and style, by their digests; no frame around it.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-frame-ancestors 'none'; script-src 'sha256-9a9w/P6cZ93HhI12ZGVZ7oNlz+9r3MtodKLMqtVnSvU='; style-src 'sha256-5FvmSe/vx/SJGszvYymEdqgpvo6HTtLZGdIA0s/U1Ec='";
+frame-ancestors 'none'; script-src 'sha256-FWhuIRFq3AZc7oQsKO0B/iDd25ztIk6z45dHk0d/ljk='; style-src 'sha256-5FvmSe/vx/SJGszvYymEdqgpvo6HTtLZGdIA0s/U1Ec='";
 
 const HEADERS: [(HeaderName, &str); 5] = [
     (header::CONTENT_TYPE, "text/html; charset=utf-8"),

@@ -100,7 +100,7 @@ fn receipts_place(place: ReceiptsFault) -> &'static str {
 /// A port that is free, and that no outgoing connection is given while its
 /// server is down: else a client that reconnects could come to hold it (it
 /// could even connect to itself).
-pub(crate) fn free_port() -> io::Result<u16> {
+pub fn free_port() -> io::Result<u16> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let first: u16 = range
         .split_whitespace()

@@ -10,9 +10,11 @@
 mod house;
 
 mod admin;
+mod authority;
 mod changes;
 mod command;
 mod hostile;
+mod listeners;
 mod logins;
 mod matrix;
 mod oracle;

@@ -46,7 +46,8 @@ pub fn identities(config: &mut Config) {
             .iter()
             .map(|name| User {
                 name: (*name).into(),
-                token_sha256: digest_of(name),
+                token_sha256: Some(digest_of(name)),
+                certificate: false,
             })
             .collect(),
         rules: RULES

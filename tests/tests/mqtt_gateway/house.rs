@@ -21,7 +21,7 @@ pub struct House {
     gateway: Option<Gateway>,
     dir: tempfile::TempDir,
     pub clock: Option<Arc<ManualClock>>,
-    change: fn(&mut Config),
+    change: Box<dyn Fn(&mut Config) + Send + Sync>,
     switch: fn(&mut Switches),
 }
 
@@ -51,7 +51,7 @@ impl House {
     /// With all of these.
     #[allow(dead_code)] // only the tests of access need all of them
     pub fn of(
-        change: fn(&mut Config),
+        change: impl Fn(&mut Config) + Send + Sync + 'static,
         switch: fn(&mut Switches),
         clock: Option<Arc<ManualClock>>,
     ) -> Self {
@@ -59,7 +59,7 @@ impl House {
     }
 
     fn build(
-        change: fn(&mut Config),
+        change: impl Fn(&mut Config) + Send + Sync + 'static,
         switch: fn(&mut Switches),
         clock: Option<Arc<ManualClock>>,
     ) -> Self {
@@ -73,7 +73,7 @@ impl House {
             gateway: None,
             dir: tempfile::tempdir().unwrap(),
             clock,
-            change,
+            change: Box::new(change),
             switch,
         };
         house.start();

@@ -1,7 +1,7 @@
 //! Many connections at once.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
 use risiti_tests::wire_client::{Connect, Message, Wire};
@@ -20,7 +20,7 @@ fn open_from(source: Ipv4Addr, addr: SocketAddr) -> io::Result<Wire> {
     let stream = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     bind(&stream, &SocketAddr::from((source, 0)))?;
     connect(&stream, &addr)?;
-    Ok(Wire::over(stream.into(), 4))
+    Ok(Wire::over(TcpStream::from(stream), 4))
 }
 
 #[test]
