@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod dead;
+mod picture;
 mod record;
 pub mod run;
 pub mod settle;

@@ -14,7 +14,7 @@ use risiti_bridge::settlement::Accepted;
 use risiti_sim::package::Package;
 use risiti_wire::seal::FIRST_GENERATION;
 
-use super::{Failure, site};
+use super::{Failure, picture, site};
 use crate::access::{FileError, Registry, Terminal, Token, file};
 use crate::limits::REGISTRY_BYTES_MAX;
 
@@ -106,6 +106,9 @@ pub struct Out {
     /// Writes id, token and gateway into a file, and shows no token.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Also writes that file as a picture, a QR code in PNG, for a technician's camera.
+    #[arg(long, value_name = "FILE", requires = "out")]
+    qr: Option<PathBuf>,
     /// The gateway's address as terminals reach it, for that file.
     #[arg(long, value_name = "HOST:PORT")]
     gateway: Option<String>,
@@ -166,14 +169,22 @@ impl Out {
             keys = format!("\nkeys         generation {generation}");
         }
         package.write(path).map_err(failed)?;
+        let mut files = path.display().to_string();
+        if let Some(picture) = &self.qr {
+            let text = package.to_text().map_err(failed)?;
+            if let Err(error) = picture::write(picture, &text) {
+                let _ = std::fs::remove_file(path);
+                return Err(format!("{}: {error}", picture.display()).into());
+            }
+            files = format!("{files} and {}", picture.display());
+        }
         Ok(format!(
-            "written to   {} (it holds secrets: delete it once the terminal has them){keys}",
-            path.display()
+            "written to   {files} (secrets: delete it once the terminal has them){keys}"
         ))
     }
 
     fn take_back(&self) {
-        if let Some(path) = &self.out {
+        for path in self.out.iter().chain(&self.qr) {
             let _ = std::fs::remove_file(path);
         }
     }

@@ -134,12 +134,20 @@ impl Package {
         Ok(package)
     }
 
+    /// What the file says, but for the warning at its head.
+    ///
+    /// # Errors
+    /// The library's.
+    pub fn to_text(&self) -> io::Result<String> {
+        toml::to_string(self).map_err(io::Error::other)
+    }
+
     /// Writes it to a new file.
     ///
     /// # Errors
     /// There is a file already, or it can't be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let text = toml::to_string(self).map_err(io::Error::other)?;
+        let text = self.to_text()?;
         let mut file = OpenOptions::new()
             .create_new(true)
             .write(true)

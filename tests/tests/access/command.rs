@@ -116,6 +116,28 @@ fn a_package_holds_the_token_for_whoever_flashes_and_shows_it_to_nobody_else() {
     let token = token.split('"').next().unwrap();
     assert!(token.len() == 26 && !said.contains(token), "{said}");
     assert!(package.contains("id = \"17\"") && package.contains("pay.example.org:1883"));
+    // As a picture, too, or not at all.
+    let (second, picture) = (dir.path().join("18.terminal"), dir.path().join("18.png"));
+    let [second_shown, picture_shown] = [&second, &picture].map(|p| p.display().to_string());
+    let args = ["add", "18", "--out", &second_shown, "--qr", &picture_shown];
+    terminal(&registry, &args).unwrap();
+    assert!(std::fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+    std::fs::remove_file(&second).unwrap();
+    assert!(
+        terminal(
+            &registry,
+            &[
+                "rotate",
+                "18",
+                "--out",
+                &second_shown,
+                "--qr",
+                &picture_shown
+            ]
+        )
+        .is_err()
+    );
+    assert!(!second.exists());
     // A second one neither replaces the first nor costs the terminal its token.
     let before = std::fs::read(&registry).unwrap();
     assert!(terminal(&registry, &["rotate", "17", "--out", &shown]).is_err());
