@@ -132,7 +132,7 @@ pub fn configured_policy(
     settings: &risiti_config::Settlement,
     accounts: Option<HashSet<Account>>,
 ) -> Policy {
-    let mut rules = vec![rules::reversal_linked()];
+    let mut rules = vec![rules::no_card_number(), rules::reversal_linked()];
     if let Some(accounts) = accounts {
         rules.push(rules::known_account(accounts));
     }

@@ -32,6 +32,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use risiti_wire::card::is_card_number;
 use risiti_wire::{Account, Reason, RecordBody};
 
 /// A record to be judged, with what is known of its terminal.
@@ -135,6 +136,29 @@ pub fn known_account(accounts: HashSet<Account>) -> Rule {
             format!("there is no account {}", payment.account),
         )),
         _ => Ok(()),
+    })
+}
+
+/// No number of a payment card as an account: Risiti is no place for one. The words
+/// name only its last digits (PCI DSS 4.0, requirement 3.4).
+#[must_use]
+pub fn no_card_number() -> Rule {
+    Arc::new(|case| {
+        let RecordBody::Payment(payment) = case.body else {
+            return Ok(());
+        };
+        let account = payment.account.to_string();
+        if !is_card_number(account.as_bytes()) {
+            return Ok(());
+        }
+        let last = account.get(account.len().saturating_sub(4)..);
+        Err(Refusal::new(
+            Reason::ACCOUNT,
+            format!(
+                "the account, which ends in {}, looks like the number of a payment card",
+                last.unwrap_or_default()
+            ),
+        ))
     })
 }
 

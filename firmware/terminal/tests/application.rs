@@ -212,6 +212,18 @@ fn nothing_is_paid_without_account_or_amount() {
 }
 
 #[test]
+fn the_number_of_a_card_is_no_account() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.keys("4111111111111111."), []);
+    desk.shows("NO CARD NUMBERS!\nNOTHING SAVED");
+    assert_eq!(desk.pass(NOTICE_MS), []);
+    desk.shows("--:--\nACCOUNT?");
+    // An account as long, without the check digit of a card.
+    desk.keys("4111111111111112.100.");
+    desk.shows("PAY?   ENTER=YES\nKES 1.00\n4111 1111 1111\n1112");
+}
+
+#[test]
 fn a_doubled_key_confirms_nothing() {
     let mut desk = Desk::new();
     desk.keys("1.100.");

@@ -54,6 +54,7 @@
 #![no_std]
 
 mod birth;
+pub mod card;
 mod cbor;
 mod error;
 mod header;

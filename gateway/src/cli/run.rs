@@ -46,6 +46,7 @@ pub fn run_with(
     let config = Config::load(file, std::env::vars())?;
     let log = start_log(&config)?;
     raise_file_limit();
+    forbid_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -75,6 +76,19 @@ pub(super) fn start_log(config: &Config) -> Result<LogHandle, Failure> {
         LogFormat::Json => registry.with(layer.json()).try_init()?,
     }
     Ok(handle)
+}
+
+/// What is in memory, tokens and keys among it, is not written to a disk when a process
+/// ends badly.
+pub(super) fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps can't be forbidden: they would hold secrets");
+    }
 }
 
 /// A connection is a file descriptor; the usual soft limit is 1,024.

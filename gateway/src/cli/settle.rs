@@ -43,6 +43,7 @@ pub fn settle(file: &Path) -> Result<(), Failure> {
 pub fn settle_with(file: &Path, options: Options) -> Result<(), Failure> {
     let config = Config::load(file, std::env::vars())?;
     run::start_log(&config)?;
+    run::forbid_core_dumps();
     let setup = setup(&config, options)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

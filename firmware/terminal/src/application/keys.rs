@@ -4,6 +4,8 @@
 //! its account and amount, once that could be read. Never: an effect of a key
 //! that was pressed unseen.
 
+use risiti_wire::card::is_card_number;
+
 use super::entry::{Digits, with_digit};
 use super::{Application, Draft, Effect, Notice, Page, Printing, Question};
 use crate::hardware::Key;
@@ -69,6 +71,9 @@ impl Application {
     fn key_account(&mut self, key: Key, now_ms: u64) -> Option<Effect> {
         match key {
             Key::Digit(digit) => self.account.push(digit),
+            Key::Enter if is_card_number(self.account.bytes()) => {
+                self.show(Page::Notice(Notice::Card), now_ms);
+            }
             Key::Enter if self.account.account().is_some() => {
                 self.show(Page::Amount, now_ms);
             }

@@ -54,6 +54,7 @@ enum Page {
 #[derive(Debug, Clone, Copy)]
 enum Notice {
     Stopped,
+    Card,
     Full,
     NotSaved,
     NoReceipt,

@@ -37,6 +37,7 @@ impl Application {
             Page::Saved { sequence } => ("SAVED #\n$\nRECEIPT FOLLOWS", sequence),
             Page::Notice(notice) => match notice {
                 Notice::Stopped => ("STOPPED\nNOTHING SAVED", 0),
+                Notice::Card => ("NO CARD NUMBERS!\nNOTHING SAVED", 0),
                 Notice::Full => ("FULL\nNOT SAVED\nFETCH RECEIPTS,\nTHEN PAY AGAIN", 0),
                 Notice::NotSaved => ("NOT SAVED\nSTORAGE FAILED\nTRY AGAIN OR\nCALL SERVICE", 0),
                 Notice::NoReceipt => ("NO RECEIPT YET", 0),
