@@ -218,9 +218,13 @@ impl Access {
         let must_wait = attempts.must_wait(address, name, now_ms);
         match login {
             // A person's token may be weak: that it is the right one is not told to
-            // who tries many. A terminal's can't be guessed, and another who shares
-            // its operator's address must not keep it out.
-            Ok(login) if must_wait && matches!(login.who, Who::User(_)) => {
+            // who tries many. A terminal's can't be guessed, nor a certificate, and
+            // another who shares the address must not keep them out.
+            Ok(Login {
+                who: Who::User(_),
+                proof: Proof::Token(_),
+                ..
+            }) if must_wait => {
                 self.metrics.too_soon.fetch_add(1, Ordering::Relaxed);
                 Err(TOO_SOON)
             }

@@ -24,6 +24,7 @@ const NOT_AUTHORIZED: u8 = 0x87;
 const BAD_LOGIN: u8 = 0x86;
 const CLIENT_ID_NOT_VALID: u8 = 0x85;
 const ADMINISTRATIVE: u8 = 0x98;
+const TOO_SOON: u8 = 0x9F;
 
 /// A gateway with a listener of every kind, and the authority of all of them.
 struct Site {
@@ -320,6 +321,14 @@ fn g9_a_certificate_lets_in_as_its_holder_and_as_nobody_else() -> io::Result<()>
             assert_eq!(ack.code, *code, "{listener}, {what}: {ack:?}");
         }
     }
+    // Whoever guesses a user's token keeps that user's certificate out of nothing.
+    for _ in 0..10 {
+        let guess = Connect::clean(5, "x").login(Some("ops"), "guess");
+        Wire::connect(site.house.addr(), &guess)?;
+    }
+    let (_, ack) = Wire::connect(site.house.addr(), &with_token("x", "ops"))?;
+    assert_eq!(ack.code, TOO_SOON);
+    assert_eq!(site.shows("asks", &ops, &clean("x"))?.code, 0);
     // Its rights are those of its identity.
     let tls = carrier::tls(site.addr("asks"), &site.authority.trusting(Some(&seven)))?;
     let (mut wire, _) = Wire::connect_over(tls, &clean("7"))?;
