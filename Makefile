@@ -74,6 +74,12 @@ bench-chain: ## Only the chain: payment, Kafka, settlement, receipt; CHAIN="--ra
 	$(CARGO) build --release -p risiti-gateway -p risiti-tests --bins
 	target/release/bench_chain $(CHAIN)
 
+.PHONY: bench-attack
+bench-attack: ## What honest terminals wait while others attack; ATTACK="--seconds 10"
+	@tests/setup.sh build test
+	$(CARGO) build --release --locked -p risiti-gateway -p risiti-tests --bin risiti --bin bench_attack
+	target/release/bench_attack $(ATTACK)
+
 .PHONY: soak
 soak: KAFKA = real
 soak: ## The whole house for hours: flat or not, with a picture; HOURS=8, KAFKA=embedded

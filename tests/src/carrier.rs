@@ -4,9 +4,10 @@
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use tungstenite::client::IntoClientRequest;
@@ -41,7 +42,21 @@ impl Carrier for StreamOwned<ClientConnection, TcpStream> {
 /// # Errors
 /// The operating system's.
 pub fn tcp(addr: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(addr)?;
+    prepared(TcpStream::connect(addr)?)
+}
+
+/// The same from another loopback address, as another machine would.
+///
+/// # Errors
+/// The operating system's.
+pub fn tcp_from(source: Ipv4Addr, addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::from((source, 0)))?;
+    connect(&socket, &addr)?;
+    prepared(TcpStream::from(socket))
+}
+
+fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(crate::wire_client::PATIENCE))?;
     Ok(stream)

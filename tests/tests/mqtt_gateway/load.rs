@@ -1,11 +1,11 @@
 //! Many connections at once.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 
+use risiti_tests::carrier;
 use risiti_tests::gateway_process::{GatewayProcess, ProcessSwitches};
 use risiti_tests::wire_client::{Connect, Message, Wire};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::restart::CONFIG;
@@ -17,10 +17,7 @@ const RESIDENT_BYTES_MAX: u64 = 100 << 20;
 
 /// From another loopback address each thousand, so that ports suffice.
 fn open_from(source: Ipv4Addr, addr: SocketAddr) -> io::Result<Wire> {
-    let stream = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    bind(&stream, &SocketAddr::from((source, 0)))?;
-    connect(&stream, &addr)?;
-    Ok(Wire::over(TcpStream::from(stream), 4))
+    Ok(Wire::over(carrier::tcp_from(source, addr)?, 4))
 }
 
 #[test]
