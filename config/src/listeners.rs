@@ -222,7 +222,7 @@ fn check_listener(section: &Section<'_>, listener: &Listener, index: usize, conf
         );
         section.refuse("origins", refusal);
     }
-    check_client_certificates(&section.section("tls"), listener);
+    check_client_certificates(&section.section("tls"));
     for who in &listener.who {
         check_subject(section, who, &config.access);
         if *who == Subject::Anonymous && config.access.anonymous == Anonymous::None {
@@ -236,13 +236,9 @@ fn check_listener(section: &Section<'_>, listener: &Listener, index: usize, conf
     }
 }
 
-fn check_client_certificates(section: &Section<'_>, listener: &Listener) {
-    let has_ca = listener
-        .tls
-        .as_ref()
-        .is_some_and(|tls| tls.client_ca_file.is_some());
+fn check_client_certificates(section: &Section<'_>) {
     for key in ["crl_file", "client_certificates"] {
-        if section.has(key) && !has_ca && !section.has("client_ca_file") {
+        if section.has(key) && !section.has("client_ca_file") {
             let refusal = Refusal::new(
                 "client_ca_file beside it",
                 "nothing",

@@ -40,6 +40,7 @@ use crate::start::{
     Doors, lock_data_dir, open_store, open_trace, reserve, start_embedded, start_receipts,
     store_options,
 };
+use crate::status;
 use crate::tls::TlsError;
 use crate::trace;
 
@@ -63,7 +64,8 @@ pub struct Switches {
 
 /// A running gateway.
 pub struct Gateway {
-    config: Arc<Mutex<Config>>,
+    config: Mutex<Config>,
+    insecure: Arc<Mutex<Vec<String>>>,
     journal: Arc<Journal>,
     state: Arc<State>,
     outbox: Arc<Outbox>,
@@ -196,8 +198,8 @@ pub struct View {
     pub terminals: Terminals,
     /// The ways in.
     pub listeners: Vec<Arc<Listener>>,
-    /// What is in force.
-    pub config: Arc<Mutex<Config>>,
+    /// What the configuration in force leaves open to others.
+    pub insecure: Arc<Mutex<Vec<String>>>,
 }
 
 impl View {
@@ -335,7 +337,7 @@ impl Gateway {
         let admin = admin.listen()?;
         let admin_addr = admin.local_addr().unwrap_or(config.admin.listen);
         let guarded = Guard::new(&config.admin, audit.clone());
-        let shared = Arc::new(Mutex::new(config.clone()));
+        let insecure = Arc::new(Mutex::new(status::insecure(&config)));
         let view = View {
             id: config.gateway.id.clone(),
             journal: journal.clone(),
@@ -350,7 +352,7 @@ impl Gateway {
             trace: trace.clone(),
             terminals: config.terminals.clone(),
             listeners: listeners.clone(),
-            config: shared.clone(),
+            insecure: insecure.clone(),
         };
         let mut tasks = vec![
             tokio::spawn(admin::serve(admin, view, guarded, stopping.subscribe())),
@@ -366,7 +368,8 @@ impl Gateway {
             tasks.push(tokio::spawn(accept));
         }
         Ok(Self {
-            config: shared,
+            config: Mutex::new(config),
+            insecure,
             journal,
             state,
             outbox,
@@ -466,6 +469,7 @@ impl Gateway {
         self.broker.reconfigure_access(&current);
         current.mqtt.limits = new.mqtt.limits;
         current.log = new.log;
+        *self.insecure.lock() = status::insecure(&current);
         diff
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use risiti_config::Config;
 use risiti_store::RecordSource;
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +102,18 @@ pub struct ClusterStatus {
     pub last_error: Option<String>,
 }
 
+/// How a line begins that tells of a way for others to read or change payments.
+pub const INSECURE: &str = "INSECURE";
+
+/// What a configuration has of such lines. Compares each route with each: for a start
+/// and a reload.
+#[must_use]
+pub fn insecure(config: &Config) -> Vec<String> {
+    let mut lines = config.warnings();
+    lines.retain(|warning| warning.starts_with(INSECURE));
+    lines
+}
+
 impl Status {
     /// Looks.
     pub fn of(view: &View) -> Self {
@@ -123,8 +136,7 @@ impl Status {
         alarms.extend(view.broker.access().alarm());
         let with_tls = view.listeners.iter().filter_map(|listener| listener.tls());
         alarms.extend(with_tls.filter_map(|tls| tls.alarm()));
-        let mut notes = view.config.lock().warnings();
-        notes.retain(|warning| warning.starts_with("INSECURE"));
+        let mut notes = view.insecure.lock().clone();
         let clusters = view
             .forwarders
             .lock()

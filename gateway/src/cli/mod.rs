@@ -19,6 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::status::INSECURE;
+
 /// Payments from battery terminals to Kafka, exactly once.
 #[derive(Parser)]
 #[command(name = "risiti", version, about, long_about = None)]
@@ -110,9 +112,6 @@ pub fn main() -> ExitCode {
 fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
-
-/// How a line begins that tells of a way for others to read or change payments.
-const INSECURE: &str = "INSECURE";
 
 /// A line as a person at a terminal sees it: what is insecure in red.
 fn shown(line: &str) -> std::borrow::Cow<'_, str> {

@@ -8,9 +8,10 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, Registry, fmt, prelude::*, reload};
 
-use super::{Failure, INSECURE, say};
+use super::{Failure, say};
 use crate::gateway::{Gateway, Switches};
 use crate::limits;
+use crate::status::INSECURE;
 
 type LogHandle = reload::Handle<EnvFilter, Registry>;
 
