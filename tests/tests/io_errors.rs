@@ -34,6 +34,8 @@ const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Cuts of each run, beside its files as they are.
 const CUTS: usize = 2;
+/// Cuts behind a failed sync of names: the store opens again within so many operations.
+const NAMES_CUTS: usize = 40;
 
 /// Small, so that each of its operations can fail in turn; still with more than
 /// one generation, row file and group.
@@ -245,6 +247,40 @@ impl Case<'_> {
         }
     }
 
+    /// Runs it with this sync failing, and looks at all that a cut soon after it may
+    /// leave, if it was a sync of names; what was wrong.
+    fn judge_names(&self, judge: &mut Judge, images: &AtomicU64) -> Option<String> {
+        let stage = self.begin.stage();
+        stage.shim().fault(self.fault(self.nth));
+        let ended = stage
+            .live(Path::new(DRIVER), false, &self.words(), RUN_TIMEOUT)
+            .unwrap();
+        let scene = stage.end().unwrap();
+        if ended != Ended::Well {
+            return Some(self.wrong(&scene, &last(&scene.recording), &format!("{ended:?}")));
+        }
+        let ops = scene.recording.ops();
+        let failure = ops
+            .iter()
+            .position(|op| matches!(op, Op::SyncFail(node, _) if scene.recording.is_dir(*node)))?;
+        let mut random = fastrand::Rng::with_seed(self.seed ^ self.nth);
+        for at in (failure + 1..=ops.len()).take(NAMES_CUTS) {
+            let cut = Cut {
+                at,
+                unsynced: Unsynced::Torn,
+                names: Names::Strict,
+                seed: random.u64(..),
+            };
+            images.fetch_add(1, Ordering::Relaxed);
+            let told = scene.recording.witnessed(at);
+            let verdict = scene.ask(judge, &cut, &told).unwrap();
+            if !verdict.is_kept() {
+                return Some(self.wrong(&scene, &cut, &format!("{verdict:?}")));
+            }
+        }
+        None
+    }
+
     fn name(&self) -> String {
         let (begin, manner, nth) = (self.begin.name(), self.manner.name, self.nth);
         format!("{begin}, {manner} at operation {nth}")
@@ -381,6 +417,39 @@ fn an_error_at_every_nth_operation_loses_nothing_and_stops_nothing() {
 #[test]
 fn what_could_not_be_read_is_not_taken_for_nothing() {
     proof("read-errors", "G1 G2 G8 G11", LOOKS);
+}
+
+/// A sync of names that fails leaves them as if made and not on disk: whoever goes on
+/// from them, in the same life or the next, must not lose them to a cut. Each sync of
+/// the run fails in turn, and the power goes at each of the operations behind it: an
+/// error anywhere, above, meets the few operations that matter too seldom.
+#[test]
+fn names_whose_sync_failed_are_not_relied_on() {
+    let seed = seed();
+    let begin = Begin::after(seed);
+    let manner = Manner {
+        name: "eio-on-a-sync",
+        operations: Operations::SYNC,
+        ..MANNERS[0]
+    };
+    let case = |nth| Case {
+        begin: &begin,
+        manner,
+        nth,
+        seed,
+    };
+    let cases: Vec<_> = (1..=case(1).operations()).map(case).collect();
+    let images = AtomicU64::new(0);
+    let wrong = convictions(
+        std::thread::available_parallelism().map_or(4, |cores| 2 * cores.get()),
+        &cases,
+        |_| judge(),
+        |judge, case| case.judge_names(judge, &images),
+    );
+    let images = images.into_inner();
+    println!("{} syncs, {images} images", cases.len());
+    assert!(images > 1_000, "only {images} images");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// A store that takes what it can't read for nothing: a name for missing, a file for

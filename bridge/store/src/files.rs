@@ -107,12 +107,21 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 /// rename), so that a half-removed database is never taken for a damaged one.
 pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
     let doomed = dir.with_extension(DOOMED);
+    // A removal before this one may have got stuck half-way.
+    if is_dir(&doomed)? {
+        remove_doomed(&doomed)?;
+    }
     fs::rename(dir, &doomed).map_err(|e| StoreError::io("remove", dir, e))?;
-    // Names survive a power cut one by one: without this the content could go
-    // and the old name stay.
-    sync_dir(parent_of(dir))?;
-    fs::remove_dir_all(&doomed).map_err(|e| StoreError::io("remove", &doomed, e))?;
-    sync_dir(parent_of(dir))
+    remove_doomed(&doomed)
+}
+
+/// Removes a directory that has been renamed on its way out.
+fn remove_doomed(doomed: &Path) -> Result<()> {
+    // Names survive a power cut one by one: without this the content could go and
+    // the old name come back. Whoever renamed it may have failed at just that.
+    sync_dir(parent_of(doomed))?;
+    fs::remove_dir_all(doomed).map_err(|e| StoreError::io("remove", doomed, e))?;
+    sync_dir(parent_of(doomed))
 }
 
 /// The extension of a directory on its way out.
@@ -126,7 +135,7 @@ pub(crate) fn sweep_leftovers(dir: &Path) -> Result<()> {
     for entry in list(dir)? {
         let extension = entry.extension().and_then(|e| e.to_str());
         if matches!(extension, Some(DOOMED | BUILDING)) && is_dir(&entry)? {
-            fs::remove_dir_all(&entry).map_err(|e| StoreError::io("remove", &entry, e))?;
+            remove_doomed(&entry)?;
         } else if extension == Some("tmp") {
             fs::remove_file(&entry).map_err(|e| StoreError::io("remove", &entry, e))?;
         }
@@ -193,6 +202,18 @@ fn parent_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_removal_that_got_stuck_keeps_no_other_from_its_end() {
+        let home = tempfile::tempdir().unwrap();
+        let (db, doomed) = (home.path().join("db"), home.path().join("db.doomed"));
+        for dir in [&db, &doomed] {
+            fs::create_dir(dir).unwrap();
+            fs::write(dir.join("file"), b"bytes").unwrap();
+        }
+        remove_dir(&db).unwrap();
+        assert!(list(home.path()).unwrap().is_empty());
+    }
 
     #[test]
     fn what_can_not_be_looked_at_is_not_missing() {
