@@ -39,9 +39,12 @@ pub const STRICT: Strictness = Strictness {
 /// The same for a minute in `make test`, whose few cycles are still part of the
 /// warm-up of caches, files and allocators: it finds only what leaks in plain sight.
 pub const LOOSE: Strictness = Strictness {
+    // sled's cache fills to 16 MiB and its tombstones to 10 MiB, and the router's logs
+    // with them: in six cycles, some 4 MiB each. The 3,300 visitors of a cycle would
+    // pass it with 2 KiB each.
     memory: Allowed {
         part_of_level: 0.08,
-        at_least: 3.0 * 1024.0 * 1024.0,
+        at_least: 6.0 * 1024.0 * 1024.0,
     },
     descriptors: Allowed {
         part_of_level: 0.0,
@@ -98,10 +101,6 @@ pub const CYCLE_SHORT: Duration = Duration::from_secs(4);
 /// Samples of a mark; their median counts.
 pub const MARK_SAMPLES: usize = 5;
 
-/// A mark's samples are spread over one part in so many of a cycle, so that none
-/// falls on a moment's write.
-pub const MARK_PART: u32 = 16;
-
 /// How long what is on its way may take to come home at the end of a cycle: a broker
 /// that was killed starts again, its clients find it, and terminals that gave up
 /// waiting send again.
@@ -148,9 +147,10 @@ pub const VISITORS_AT_ONCE: usize = 64;
 /// What a hostile client sends at once at most.
 pub const RUBBISH_BYTES: usize = 4_096;
 
-/// Different filters that are subscribed to. The router of the gateway keeps some
-/// KiB for each that ever lived at the same time.
-pub const FILTERS: usize = 200;
+/// Different filters that are subscribed to. The router of the gateway keeps the last
+/// 1,024 to 2,048 messages of each that ever lived at the same time, 464 KiB and what
+/// they hold: with so few of them all are full before the warm-up is over.
+pub const FILTERS: usize = 40;
 
 /// Different topics with a retained message.
 pub const RETAINED: usize = 200;
