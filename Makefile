@@ -102,6 +102,11 @@ flash: ## Flashes a terminal; TERMINAL=t17.terminal SETTINGS="--apn internet --t
 	@tests/setup.sh build firmware
 	@firmware/flash.sh "$(or $(BOARD),nrf52840-dk)" $(TERMINAL) $(GATEWAY) $(SETTINGS)
 
+.PHONY: wipe
+wipe: ## Erases all that a terminal keeps; TERMINAL=t17, EVEN_UNFINISHED=yes, BOARD=mps2-an386
+	@tests/setup.sh build firmware
+	@firmware/wipe.sh "$(or $(BOARD),nrf52840-dk)" "$(basename $(notdir $(TERMINAL)))" $(if $(EVEN_UNFINISHED),--even-unfinished)
+
 .PHONY: terminal
 terminal: ## A terminal in QEMU, here; TERMINAL=t1.terminal, or ID=t1 GATEWAY=127.0.0.1:1883
 	@tests/setup.sh build firmware

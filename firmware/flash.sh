@@ -29,28 +29,9 @@ else
     set -- --id "$id" --gateway "$gateway" "$@"
 fi
 
-case "$board" in
-nrf52840-dk)
-    chip=nRF52840_xxAA
-    settings_at=0xFF000
-    ;;
-*)
-    echo "flash: $board can't be flashed; it is emulated (make terminal)" >&2
-    exit 2
-    ;;
-esac
-
 settings=$PWD/target/firmware/settings-$id.bin
 mkdir -p target/firmware
 ${CARGO:-cargo} run --quiet --locked -p risiti-sim --bin terminal -- \
     settings --out "$settings" "$@"
-image=$(firmware/build.sh "$board")
-
-command -v probe-rs >/dev/null 2>&1 || {
-    echo "flash: installing probe-rs"
-    ${CARGO:-cargo} install probe-rs-tools --locked
-}
-probe-rs download --chip $chip "$image"
-probe-rs download --chip $chip --binary-format bin --base-address $settings_at "$settings"
-probe-rs reset --chip $chip
+firmware/probe.sh "$board" "$settings"
 echo "flash: $id is on its board"

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use risiti_sim::emulator::{EmulatedTerminal, Footprint, Moment, Setup};
@@ -17,6 +18,7 @@ use risiti_sim::network::{NetworkProfile, Span};
 use risiti_sim::operator::{Habits, Operator};
 use risiti_sim::package::Package;
 use risiti_terminal::hardware::Key;
+use risiti_terminal::wipe::{NOT_WIPED, Order, WIPED};
 use risiti_tests::asked::{number, seed};
 use risiti_tests::gateway_process::ProcessSwitches;
 use risiti_tests::qemu::{image, papers_by_payment};
@@ -191,38 +193,47 @@ fn g5_g6_the_real_image_pays_and_prints_once_whatever_its_power_does() {
     );
 }
 
-/// Makes one payment, cuts the power as soon as it is shown as saved, and says
-/// what the display shows after the next start.
-fn shown_after_a_cut(keeps: bool) -> String {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .unwrap();
+        .unwrap()
+}
+
+/// A terminal that has made one payment, which is in its flash and nowhere else; its
+/// power was cut as soon as it showed it as saved.
+async fn paid_in_vain(keeps: bool, dir: &Path, until: Instant) -> EmulatedTerminal {
     let setup = Setup {
         image: image().unwrap(),
         id: "t0".to_owned(),
         package: None,
-        // Nobody there: the payment is in the flash and nowhere else.
+        // Nobody there.
         gateway: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
         network: network(),
         pace: PACE,
         keeps,
         seed: seed(),
     };
+    let mut terminal = EmulatedTerminal::new(&setup, dir, TcpDialer::new()).unwrap();
+    let mut operator = Operator::new(habits(1), setup.seed, 0);
+    terminal.boot().await.unwrap();
+    terminal
+        .attend(&mut operator, until, |now| !now.operator.saved().is_empty())
+        .await
+        .unwrap();
+    assert_eq!(operator.saved().len(), 1, "{}", terminal.shown());
+    terminal.cut_power().await;
+    assert_eq!(terminal.shown(), "");
+    terminal
+}
+
+/// What the display shows after a payment, a power cut and a start.
+fn shown_after_a_cut(keeps: bool) -> String {
     let dir = tempfile::tempdir().unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let until = Instant::now() + Duration::from_secs(60);
-        let mut terminal = EmulatedTerminal::new(&setup, dir.path(), TcpDialer::new()).unwrap();
-        let mut operator = Operator::new(habits(1), setup.seed, 0);
-        terminal.boot().await.unwrap();
-        terminal
-            .attend(&mut operator, until, |now| !now.operator.saved().is_empty())
-            .await
-            .unwrap();
-        assert_eq!(operator.saved().len(), 1, "{}", terminal.shown());
-        terminal.cut_power().await;
-        assert_eq!(terminal.shown(), "");
+        let mut terminal = paid_in_vain(keeps, dir.path(), until).await;
         terminal.boot().await.unwrap();
         let is_idle = |shown: &str| shown.contains("ACCOUNT?");
         terminal.wait_shown(until, is_idle).await.unwrap()
@@ -234,6 +245,48 @@ fn g6_a_payment_that_was_shown_as_saved_is_there_after_a_power_cut() {
     let _turn = turn();
     let shown = shown_after_a_cut(true);
     assert!(shown.contains("#1"), "{shown}");
+}
+
+#[test]
+fn a_terminal_is_wiped_on_order_and_no_payment_that_somebody_waits_for_without_a_word() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().unwrap();
+    let until = Instant::now() + Duration::from_secs(180);
+    runtime().block_on(async {
+        let mut terminal = paid_in_vain(true, dir.path(), until).await;
+        let settings = std::fs::read(dir.path().join("settings")).unwrap();
+        let careful = Order {
+            even_unfinished: false,
+        };
+        terminal.order_wipe(careful).unwrap();
+        terminal.boot().await.unwrap();
+        let refused = |shown: &str| shown.starts_with(NOT_WIPED);
+        let shown = terminal.wait_shown(until, refused).await.unwrap();
+        assert!(shown.contains("UNFINISHED 1 "), "{shown}");
+        terminal.cut_power().await;
+        // Set up again, it still has it.
+        std::fs::write(dir.path().join("settings"), settings).unwrap();
+        terminal.boot().await.unwrap();
+        let is_idle = |shown: &str| shown.contains("ACCOUNT?");
+        let shown = terminal.wait_shown(until, is_idle).await.unwrap();
+        assert!(shown.contains("#1"), "{shown}");
+        terminal.cut_power().await;
+
+        let order = Order {
+            even_unfinished: true,
+        };
+        terminal.order_wipe(order).unwrap();
+        terminal.boot().await.unwrap();
+        // The payment is gone, most of the rest is not looked at yet.
+        let under_way = |shown: &str| shown.starts_with("WIPING") && !shown.contains(" 2048 ");
+        terminal.wait_shown(until, under_way).await.unwrap();
+        terminal.cut_power().await;
+        terminal.boot().await.unwrap();
+        let done = |shown: &str| shown.starts_with(WIPED);
+        terminal.wait_shown(until, done).await.unwrap();
+        let flash = terminal.flash().unwrap();
+        assert!(flash.iter().all(|byte| *byte == 0xFF));
+    });
 }
 
 /// What an operator types, and no more: `risiti …`, which must succeed.

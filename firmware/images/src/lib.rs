@@ -5,6 +5,7 @@ use core::convert::Infallible;
 
 use risiti_terminal::hardware::{Board, Clock, Display, Hardware, Screen, Watchdog};
 use risiti_terminal::limits::{SCREEN_COLUMNS, SCREEN_ROWS};
+use risiti_terminal::wipe::{Order, wipe};
 
 /// Nothing can be done without settings but to say so.
 const UNPROVISIONED: Screen = {
@@ -14,9 +15,14 @@ const UNPROVISIONED: Screen = {
     Screen(rows)
 };
 
-/// Says that this terminal has no settings, or none that it can read.
-pub async fn unprovisioned<B: Board>(mut hardware: Hardware<B>) -> Infallible {
-    hardware.display.show(&UNPROVISIONED).await;
+/// Does what stands in the place of settings: an order to wipe. If it is none, says
+/// that this terminal has no settings, or none that it can read.
+pub async fn unprovisioned<B: Board>(mut hardware: Hardware<B>, found: &[u8]) -> Infallible {
+    let screen = match Order::decode(found) {
+        Some(order) => wipe(&mut hardware, order).await,
+        None => UNPROVISIONED,
+    };
+    hardware.display.show(&screen).await;
     loop {
         // A reset would not help.
         hardware.watchdog.feed();

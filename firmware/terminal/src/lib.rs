@@ -22,6 +22,7 @@
 //! | [`printing`] | receipts as ESC/POS |
 //! | [`application`] | keys in, screens out |
 //! | [`terminal`] | all of it together |
+//! | [`wipe`] | the end of it: all that was kept is erased |
 #![no_std]
 // Futures of a terminal stay on its one core: nobody asks them to be Send.
 #![allow(async_fn_in_trait)]
@@ -38,3 +39,4 @@ pub mod printing;
 pub mod settings;
 pub mod store;
 pub mod terminal;
+pub mod wipe;

@@ -14,7 +14,7 @@ use risiti_terminal::terminal;
 fn main() -> ! {
     match Settings::decode(board::settings()) {
         Ok(settings) => match block_on(pin!(terminal::run(board::take(), &settings))) {},
-        Err(_) => match block_on(pin!(unprovisioned(board::take()))) {},
+        Err(_) => match block_on(pin!(unprovisioned(board::take(), board::settings()))) {},
     }
 }
 

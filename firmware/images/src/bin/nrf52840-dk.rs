@@ -19,7 +19,10 @@ fn main() -> ! {
             let work = terminal::run(hardware, &settings);
             match block_on(pin!(join(work, background.run()))).0 {}
         }
-        Err(_) => match block_on(pin!(join(unprovisioned(hardware), background.run()))).0 {},
+        Err(_) => {
+            let work = unprovisioned(hardware, board::settings());
+            match block_on(pin!(join(work, background.run()))).0 {}
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use risiti_terminal::hardware::Key;
 use risiti_terminal::limits::SETTINGS_BYTES_MAX;
 use risiti_terminal::settings::Settings;
+use risiti_terminal::wipe::Order;
 use risiti_wire::seal::FIRST_GENERATION;
 use tokio::time::{Instant, timeout_at};
 
@@ -133,6 +134,23 @@ impl EmulatedTerminal {
             boots: 0,
             cuts: 0,
         })
+    }
+
+    /// Puts the order to erase where its settings stood: what a technician flashes. It
+    /// is looked at when it is given power.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn order_wipe(&self, order: Order) -> io::Result<()> {
+        fs::write(&self.spec.settings, order.encode())
+    }
+
+    /// What its flash holds.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn flash(&self) -> io::Result<Vec<u8>> {
+        fs::read(&self.spec.flash)
     }
 
     /// Gives it power.

@@ -5,6 +5,7 @@
 mod run;
 mod settings;
 mod size;
+mod wipe;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum Command {
     Settings(settings::Arguments),
     /// Says what images take: flash, RAM, stack
     Size(size::Arguments),
+    /// Writes the order to erase all that a terminal keeps, or has it done in QEMU
+    Wipe(wipe::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Settings(arguments) => settings::run(&arguments),
         Command::Size(arguments) => size::run(&arguments),
+        Command::Wipe(arguments) => wipe::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
