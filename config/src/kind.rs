@@ -5,6 +5,7 @@
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::ByteSize;
@@ -62,6 +63,42 @@ pub trait Kind {
             found: format!("{}: {reason}", node.shown()),
             remedy: self.remedy(),
         }
+    }
+}
+
+/// A list, each item of one kind.
+pub struct List<I> {
+    pub item: I,
+    /// How many items it may have, both ends included.
+    pub count: RangeInclusive<usize>,
+    pub remedy: &'static str,
+}
+
+impl<I: Kind> Kind for List<I> {
+    type Value = Vec<I::Value>;
+
+    fn expected(&self) -> String {
+        format!("a list of {}", self.item.expected())
+    }
+
+    fn remedy(&self) -> String {
+        self.remedy.into()
+    }
+
+    fn read(&self, node: &Node) -> Result<Self::Value, Refusal> {
+        let Value::List(items) = node.value() else {
+            return Err(self.refuse(node));
+        };
+        let read: Result<Vec<_>, _> = items.iter().map(|item| self.item.read(item)).collect();
+        match read {
+            Ok(values) if self.count.contains(&values.len()) => Ok(values),
+            _ => Err(self.refuse(node)),
+        }
+    }
+
+    fn write(&self, value: &Self::Value) -> String {
+        let items: Vec<_> = value.iter().map(|item| self.item.write(item)).collect();
+        format!("[{}]", items.join(", "))
     }
 }
 

@@ -6,8 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::access::{SubjectKind, check_subject};
-use crate::document::{Node, Value};
-use crate::kind::{Address, Boolean, Kind, Refusal, Word};
+use crate::kind::{Address, Boolean, List, Refusal, Text, Word};
 use crate::limits::{LISTENERS_MAX, ORIGINS_MAX};
 use crate::model::{Anonymous, Config, Listener, Mqtt, Subject, Tls, Transport};
 use crate::names::NAME;
@@ -15,80 +14,40 @@ use crate::secret_file::{read_private_file, read_readable_file};
 use crate::section::Section;
 
 /// `who` of a listener.
-struct Subjects;
-
-impl Kind for Subjects {
-    type Value = Vec<Subject>;
-
-    fn expected(&self) -> String {
-        format!("a list of {}", SubjectKind.expected())
-    }
-
-    fn remedy(&self) -> String {
-        "write whose connections it takes: who = [\"terminal\"]; without it, everybody's".into()
-    }
-
-    fn read(&self, node: &Node) -> Result<Vec<Subject>, Refusal> {
-        let Value::List(items) = node.value() else {
-            return Err(self.refuse(node));
-        };
-        let subjects: Option<Vec<_>> = items
-            .iter()
-            .map(|item| SubjectKind.read(item).ok())
-            .collect();
-        subjects
-            .filter(|subjects| !subjects.is_empty())
-            .ok_or_else(|| self.refuse(node))
-    }
-
-    fn write(&self, value: &Vec<Subject>) -> String {
-        let words: Vec<_> = value.iter().map(|who| SubjectKind.write(who)).collect();
-        format!("[{}]", words.join(", "))
-    }
-}
+const WHO: List<SubjectKind> = List {
+    item: SubjectKind,
+    count: 1..=usize::MAX,
+    remedy: "write whose connections it takes: who = [\"terminal\"]; without it, everybody's",
+};
 
 /// `origins` of a listener (RFC 6454, section 6.2).
-struct Origins;
-
-impl Kind for Origins {
-    type Value = Vec<String>;
-
-    fn expected(&self) -> String {
-        "a list of origins: scheme, host and, unless it is the usual one, port".into()
-    }
-
-    fn remedy(&self) -> String {
-        "write them as a browser sends them: [\"https://dashboard.example.org\"]".into()
-    }
-
-    fn read(&self, node: &Node) -> Result<Vec<String>, Refusal> {
-        let Value::List(items) = node.value() else {
-            return Err(self.refuse(node));
-        };
-        let origin = |item: &Node| {
-            let text = item.text()?;
+const ORIGINS: List<Text> = List {
+    item: Text {
+        expected: "origins: scheme, host and, unless it is the usual one, port",
+        remedy: "write each as a browser sends it",
+        rule: |text| {
             let host = ["https://", "http://"]
                 .iter()
-                .find_map(|scheme| text.strip_prefix(scheme))?;
-            let is_host = !host.is_empty()
-                && text.len() <= 300
-                && host.bytes().all(|byte| {
-                    byte.is_ascii_lowercase()
-                        || byte.is_ascii_digit()
-                        || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
-                });
-            is_host.then(|| text.to_owned())
-        };
-        let origins: Option<Vec<_>> = items.iter().map(origin).collect();
-        origins
-            .filter(|origins| origins.len() <= ORIGINS_MAX)
-            .ok_or_else(|| self.refuse(node))
-    }
-
-    fn write(&self, value: &Vec<String>) -> String {
-        format!("{value:?}")
-    }
-}
+                .find_map(|scheme| text.strip_prefix(scheme));
+            let is_host = |host: &str| {
+                !host.is_empty()
+                    && text.len() <= 300
+                    && host.bytes().all(|byte| {
+                        byte.is_ascii_lowercase()
+                            || byte.is_ascii_digit()
+                            || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+                    })
+            };
+            if host.is_some_and(is_host) {
+                Ok(())
+            } else {
+                Err(String::new())
+            }
+        },
+    },
+    count: 0..=ORIGINS_MAX,
+    remedy: "write them as a browser sends them: [\"https://dashboard.example.org\"]",
+};
 
 /// Reads `[[listeners]]`.
 pub fn read_listeners(root: &Section<'_>) -> Vec<Listener> {
@@ -120,8 +79,8 @@ fn read_listener(section: &Section<'_>) -> Listener {
             .unwrap_or(Mqtt::default().listen),
         transport: section.read("transport", Transport::default(), &Word::new()),
         insecure: section.read("insecure", false, &Boolean),
-        who: section.read_optional("who", &Subjects).unwrap_or_default(),
-        origins: section.read("origins", Vec::new(), &Origins),
+        who: section.read_optional("who", &WHO).unwrap_or_default(),
+        origins: section.read("origins", Vec::new(), &ORIGINS),
         tls: read_tls(section),
     };
     section.finish();

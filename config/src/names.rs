@@ -5,7 +5,7 @@
 
 use crate::document::{Node, Value};
 use crate::filter::{validate_filter, validate_topic};
-use crate::kind::{Kind, Refusal, Text};
+use crate::kind::{Kind, List, Refusal, Text};
 use crate::limits;
 use crate::model::{Bootstrap, Key};
 use crate::section::nearest;
@@ -198,42 +198,19 @@ fn is_host_and_port(server: &str) -> bool {
 }
 
 /// `admin.hosts`.
-pub struct HostNames;
-
-impl Kind for HostNames {
-    type Value = Vec<String>;
-
-    fn expected(&self) -> String {
-        "a list of host names".into()
-    }
-
-    fn remedy(&self) -> String {
-        "write the names by which browsers and scrapers reach the port, without it: [\"gw-1.example.org\"]"
-            .into()
-    }
-
-    fn read(&self, node: &Node) -> Result<Vec<String>, Refusal> {
-        let Value::List(items) = node.value() else {
-            return Err(self.refuse(node));
-        };
-        let name = |item: &Node| {
-            let text = item.text()?;
+pub const HOST_NAMES: List<Text> = List {
+    item: Text {
+        expected: "host names",
+        remedy: "write each without a port",
+        rule: |text| {
             of(text, 253, |c| {
                 c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
             })
-            .ok()?;
-            Some(text.to_owned())
-        };
-        let names: Option<Vec<_>> = items.iter().map(name).collect();
-        names
-            .filter(|names| names.len() <= limits::HOST_NAMES_MAX)
-            .ok_or_else(|| self.refuse(node))
-    }
-
-    fn write(&self, value: &Vec<String>) -> String {
-        format!("{value:?}")
-    }
-}
+        },
+    },
+    count: 0..=limits::HOST_NAMES_MAX,
+    remedy: "write the names by which browsers and scrapers reach the port, without it: [\"gw-1.example.org\"]",
+};
 
 /// `key` of a route.
 pub struct KeyKind;

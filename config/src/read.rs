@@ -17,7 +17,7 @@ use crate::model::{
     Route, Security, Settlement, Store, Terminals, Trace,
 };
 use crate::names::{
-    BootstrapKind, FILTER, GATEWAY_ID, HostNames, INSTANCE, KAFKA_TOPIC, KeyKind, LOG_LEVEL, NAME,
+    BootstrapKind, FILTER, GATEWAY_ID, HOST_NAMES, INSTANCE, KAFKA_TOPIC, KeyKind, LOG_LEVEL, NAME,
     TEMPLATE, USERNAME,
 };
 use crate::properties::read_properties;
@@ -526,7 +526,7 @@ fn read_admin(section: &Section<'_>) -> Admin {
         insecure: section.read("insecure", default.insecure, &Boolean),
         read_token_sha256: read_token(section, "read_token_file"),
         operate_token_sha256: read_token(section, "operate_token_file"),
-        hosts: section.read("hosts", default.hosts, &HostNames),
+        hosts: section.read("hosts", default.hosts, &HOST_NAMES),
     };
     section.finish();
     admin
