@@ -64,22 +64,6 @@ impl StoreKey {
         Self(Arc::new(Zeroizing::new(bytes)))
     }
 
-    /// From 64 hexadecimal digits, as its file has them.
-    #[must_use]
-    pub fn from_hex(digits: &str) -> Option<Self> {
-        if digits.len() != 2 * KEY_BYTES {
-            return None;
-        }
-        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            for digit in pair {
-                let value = char::from(*digit).to_digit(16)?;
-                *byte = *byte << 4 | value as u8;
-            }
-        }
-        Some(Self(Arc::new(bytes)))
-    }
-
     pub(crate) fn derive(&self, info: &[&[u8]]) -> Secret {
         let mut derived = Zeroizing::new([0; KEY_BYTES]);
         let expanded =

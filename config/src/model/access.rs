@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Config;
 use crate::ByteSize;
+use crate::secret::from_hex;
 
 /// `[access]`: identities of MQTT clients and their rights. All of it can change
 /// by reload.
@@ -121,15 +122,7 @@ impl TokenDigest {
     /// From 64 hexadecimal digits.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).ok()?;
-            *byte = u8::from_str_radix(pair, 16).ok()?;
-        }
-        Some(Self(digest))
+        from_hex(text).map(|digest| Self(*digest))
     }
 
     /// As 64 hexadecimal digits.

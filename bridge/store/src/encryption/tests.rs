@@ -10,16 +10,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[test]
-fn a_key_is_64_hexadecimal_digits() {
-    let digits = "00ff".repeat(16);
-    let read = StoreKey::from_hex(&digits).unwrap();
-    assert_eq!(hex(&read.0[..]), digits);
-    for other in [&digits[1..], "", &digits.replace('f', "g"), &"é".repeat(32)] {
-        assert!(StoreKey::from_hex(other).is_none(), "{other}");
-    }
-}
-
 /// RFC 8452, appendix C.2: the cipher is the one that the heads of the files name.
 #[test]
 fn the_cipher_is_that_of_the_rfc() {
