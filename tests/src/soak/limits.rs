@@ -55,10 +55,11 @@ pub const LOOSE: Strictness = Strictness {
         part_of_level: 0.0,
         at_least: 12.0,
     },
-    // The recorder's two files and a generation fill for the first time.
+    // sled's file grows until half of it is dead, the recorder's two files and a
+    // generation fill for the first time: some 4 MiB in a cycle of 3,300 visitors.
     disk: Allowed {
         part_of_level: 0.0,
-        at_least: 2.5 * 1024.0 * 1024.0,
+        at_least: 8.0 * 1024.0 * 1024.0,
     },
     held: Allowed {
         part_of_level: 0.0,
