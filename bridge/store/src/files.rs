@@ -118,7 +118,7 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
 /// Removes a directory that has been renamed on its way out.
 fn remove_doomed(doomed: &Path) -> Result<()> {
     // Names survive a power cut one by one: without this the content could go and
-    // the old name come back. Whoever renamed it may have failed at just that.
+    // the old name come back.
     sync_dir(parent_of(doomed))?;
     fs::remove_dir_all(doomed).map_err(|e| StoreError::io("remove", doomed, e))?;
     sync_dir(parent_of(doomed))
@@ -130,12 +130,15 @@ pub(crate) const DOOMED: &str = "doomed";
 /// The extension of a directory that is being built.
 pub(crate) const BUILDING: &str = "building";
 
-/// Finishes what a power cut left of removals and half-built directories.
+/// Finishes what the life before left of removals and half-built directories. First of
+/// all to be done in a directory: what that life renamed may have failed at its sync, and
+/// whoever builds on a name that a power cut can still take back loses both.
 pub(crate) fn sweep_leftovers(dir: &Path) -> Result<()> {
+    sync_dir(dir)?;
     for entry in list(dir)? {
         let extension = entry.extension().and_then(|e| e.to_str());
         if matches!(extension, Some(DOOMED | BUILDING)) && is_dir(&entry)? {
-            remove_doomed(&entry)?;
+            fs::remove_dir_all(&entry).map_err(|e| StoreError::io("remove", &entry, e))?;
         } else if extension == Some("tmp") {
             fs::remove_file(&entry).map_err(|e| StoreError::io("remove", &entry, e))?;
         }

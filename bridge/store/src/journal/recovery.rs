@@ -41,8 +41,6 @@ pub(super) fn open(
     let dir = options.dir.join("journal");
     files::create_dir(&dir)?;
     files::sweep_leftovers(&dir)?;
-    // What the life before named or removed may have failed at its sync.
-    files::sync_dir(&dir)?;
     let mut generations: BTreeMap<u64, Generation> = files::list(&dir)?
         .iter()
         .filter_map(|path| Generation::from_dir(path))

@@ -48,8 +48,6 @@ pub(super) fn open(
     let quarantine = Quarantine::open(options)?;
     restore_before(&dir)?;
     finish_replacement(&dir, &quarantine)?;
-    // A rename of the life before may have failed at its sync.
-    files::sync_dir(&dir)?;
     let mut mark = Mark::open(&dir.join("mark"))?;
     let mut report = OpenReport::default();
 
