@@ -136,10 +136,22 @@ enum Begin {
     Blank,
     /// Boxed: a recording is large.
     After(Box<Scene>, Cut, Vec<u8>),
+    /// The same, and the state's database can't be opened: it is salvaged.
+    Damaged(Box<Scene>, Cut, Vec<u8>),
 }
 
 impl Begin {
     fn after(seed: u64) -> Self {
+        let (scene, cut, told) = Self::scene(seed);
+        Self::After(scene, cut, told)
+    }
+
+    fn damaged(seed: u64) -> Self {
+        let (scene, cut, told) = Self::scene(seed);
+        Self::Damaged(scene, cut, told)
+    }
+
+    fn scene(seed: u64) -> (Box<Scene>, Cut, Vec<u8>) {
         let scene = Scene::record(Path::new(DRIVER), &BEFORE, seed).unwrap();
         let ops = scene.recording.ops().len();
         let cut = Cut {
@@ -149,13 +161,14 @@ impl Begin {
             seed,
         };
         let told = scene.recording.witnessed(cut.at);
-        Self::After(Box::new(scene), cut, told)
+        (Box::new(scene), cut, told)
     }
 
     fn stage(&self) -> Stage {
         match self {
             Self::Blank => Stage::blank(WORDS),
             Self::After(scene, cut, told) => Stage::after(scene, cut, told),
+            Self::Damaged(scene, cut, told) => Stage::after_forged(scene, cut, told, unopenable),
         }
         .unwrap()
     }
@@ -164,8 +177,18 @@ impl Begin {
         match self {
             Self::Blank => "blank",
             Self::After(..) => "after-a-cut",
+            Self::Damaged(..) => "damaged",
         }
     }
+}
+
+/// Changes what sled needs to open the state's database, and no entry.
+fn unopenable(store: &Path) -> std::io::Result<()> {
+    let file = std::fs::File::options()
+        .write(true)
+        .open(store.join("state/db/db"))?;
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 8], 0)?;
+    Ok(())
 }
 
 struct Case<'a> {
@@ -435,20 +458,21 @@ fn names_whose_sync_failed_are_not_relied_on() {
     let rounds = number("RISITI_IO_ROUNDS", 1);
     for round in 0..rounds {
         let seed = seed.wrapping_add(round);
-        let begin = Begin::after(seed);
-        let case = |nth| Case {
-            begin: &begin,
-            manner,
-            nth,
-            seed,
-        };
-        let cases: Vec<_> = (1..=case(1).operations()).map(case).collect();
-        wrong.extend(convictions(
-            std::thread::available_parallelism().map_or(4, |cores| 2 * cores.get()),
-            &cases,
-            |_| judge(),
-            |judge, case| case.judge_names(judge, &images),
-        ));
+        for begin in [Begin::after(seed), Begin::damaged(seed)] {
+            let case = |nth| Case {
+                begin: &begin,
+                manner,
+                nth,
+                seed,
+            };
+            let cases: Vec<_> = (1..=case(1).operations()).map(case).collect();
+            wrong.extend(convictions(
+                std::thread::available_parallelism().map_or(4, |cores| 2 * cores.get()),
+                &cases,
+                |_| judge(),
+                |judge, case| case.judge_names(judge, &images),
+            ));
+        }
     }
     let images = images.into_inner();
     println!(

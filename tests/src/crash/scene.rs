@@ -73,9 +73,23 @@ impl Stage {
     /// # Errors
     /// It can't be made.
     pub fn after(scene: &Scene, cut: &Cut, told: &[u8]) -> io::Result<Self> {
+        Self::after_forged(scene, cut, told, |_| Ok(()))
+    }
+
+    /// The same where `forge` has changed the store.
+    ///
+    /// # Errors
+    /// As [`Self::after`], or what `forge` says.
+    pub fn after_forged(
+        scene: &Scene,
+        cut: &Cut,
+        told: &[u8],
+        forge: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let home = tempfile::tempdir_in(super::scratch())?;
         let root = home.path().join("root");
         cut.build(&scene.recording, &root)?;
+        forge(&root.join("store"))?;
         fs::write(root.join("told"), told)?;
         Self::over(home, &scene.words)
     }
