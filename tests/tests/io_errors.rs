@@ -236,8 +236,11 @@ impl Case<'_> {
         stage.shim().seen()
     }
 
-    /// Runs it with this operation failing; what was wrong.
-    fn judge(&self, judge: &mut Judge, count: &Counts) -> Option<String> {
+    /// Runs it with this operation failing.
+    ///
+    /// # Errors
+    /// In words: it did not end well.
+    fn lived(&self, count: &Counts) -> Result<Scene, String> {
         let stage = self.begin.stage();
         stage.shim().fault(self.fault(self.nth));
         let ended = stage
@@ -249,13 +252,21 @@ impl Case<'_> {
             .fetch_add(u64::from(injected > 0), Ordering::Relaxed);
         count.injected.fetch_add(injected, Ordering::Relaxed);
         // What can't be recorded is a link into the quarantine.
-        let scene = match stage.end() {
-            Ok(scene) => scene,
-            Err(error) => return Some(format!("{}: {error}", self.name())),
-        };
+        let scene = stage
+            .end()
+            .map_err(|error| format!("{}: {error}", self.name()))?;
         if ended != Ended::Well {
-            return Some(self.wrong(&scene, &last(&scene.recording), &format!("{ended:?}")));
+            return Err(self.wrong(&scene, &last(&scene.recording), &format!("{ended:?}")));
         }
+        Ok(scene)
+    }
+
+    /// Runs it with this operation failing; what was wrong.
+    fn judge(&self, judge: &mut Judge, count: &Counts) -> Option<String> {
+        let scene = match self.lived(count) {
+            Ok(scene) => scene,
+            Err(wrong) => return Some(wrong),
+        };
         for cut in cuts(&scene.recording, self.seed ^ self.nth) {
             count.images.fetch_add(1, Ordering::Relaxed);
             let told = scene.recording.witnessed(cut.at);
@@ -272,16 +283,11 @@ impl Case<'_> {
 
     /// Runs it with this sync failing, and looks at all that a cut soon after it may
     /// leave, if it was a sync of names; what was wrong.
-    fn judge_names(&self, judge: &mut Judge, images: &AtomicU64) -> Option<String> {
-        let stage = self.begin.stage();
-        stage.shim().fault(self.fault(self.nth));
-        let ended = stage
-            .live(Path::new(DRIVER), false, &self.words(), RUN_TIMEOUT)
-            .unwrap();
-        let scene = stage.end().unwrap();
-        if ended != Ended::Well {
-            return Some(self.wrong(&scene, &last(&scene.recording), &format!("{ended:?}")));
-        }
+    fn judge_names(&self, judge: &mut Judge, count: &Counts) -> Option<String> {
+        let scene = match self.lived(count) {
+            Ok(scene) => scene,
+            Err(wrong) => return Some(wrong),
+        };
         let ops = scene.recording.ops();
         let failure = ops
             .iter()
@@ -294,7 +300,7 @@ impl Case<'_> {
                 names: Names::Strict,
                 seed: random.u64(..),
             };
-            images.fetch_add(1, Ordering::Relaxed);
+            count.images.fetch_add(1, Ordering::Relaxed);
             let told = scene.recording.witnessed(at);
             let verdict = scene.ask(judge, &cut, &told).unwrap();
             if !verdict.is_kept() {
@@ -449,7 +455,7 @@ fn what_could_not_be_read_is_not_taken_for_nothing() {
 #[test]
 fn names_whose_sync_failed_are_not_relied_on() {
     let (seed, begun) = (seed(), Instant::now());
-    let (images, mut wrong) = (AtomicU64::new(0), Vec::new());
+    let (counts, mut wrong) = (Counts::default(), Vec::new());
     let manner = Manner {
         name: "eio-on-a-sync",
         operations: Operations::SYNC,
@@ -470,11 +476,11 @@ fn names_whose_sync_failed_are_not_relied_on() {
                 std::thread::available_parallelism().map_or(4, |cores| 2 * cores.get()),
                 &cases,
                 |_| judge(),
-                |judge, case| case.judge_names(judge, &images),
+                |judge, case| case.judge_names(judge, &counts),
             ));
         }
     }
-    let images = images.into_inner();
+    let images = counts.images.into_inner();
     println!(
         r#"PROOF {{"what":"name-errors","guarantees":"G1 G8 G11","runs":{images},"failures":{},"seed":{seed},"seconds":{},"extra":{{"rounds":{rounds}}}}}"#,
         wrong.len(),
