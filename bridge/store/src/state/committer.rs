@@ -21,7 +21,7 @@ use crate::{StoreError, limits};
 
 use super::batch::{bytes_of, pieces_of};
 use super::envelope::{ENTRY, Envelope, Kind, LIFE_SHIFT};
-use super::log::{self, Appended, LogWriter};
+use super::log::{self, Appended, LogEnd, LogWriter};
 use super::writes::Writes;
 use super::{CommitSink, Queue, Shared, Work, read, rebuild};
 
@@ -31,6 +31,8 @@ pub(super) struct Start {
     pub(super) stamp: u64,
     pub(super) mark: Mark,
     pub(super) log: LogWriter,
+    /// How far the row log reaches with it.
+    pub(super) log_end: LogEnd,
 }
 
 pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>, StoreError> {
@@ -46,6 +48,7 @@ pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>,
                 sweep: Sweep::default(),
                 newest: Newest::default(),
                 log: start.log,
+                log_end: start.log_end,
             }
             .run();
         })
@@ -61,6 +64,8 @@ struct Committer {
     sweep: Sweep,
     newest: Newest,
     log: LogWriter,
+    /// How far the row log reached with `stamp`.
+    log_end: LogEnd,
 }
 
 /// Where the search for forgotten tombstones stands.
@@ -208,7 +213,7 @@ impl Committer {
     }
 
     fn move_to_fresh(&mut self) -> Result<(), StoreError> {
-        let damage = rebuild::move_to_fresh(&self.shared, self.stamp)?;
+        let damage = rebuild::move_to_fresh(&self.shared, self.stamp, self.log_end)?;
         let mut health = self.shared.health.lock();
         health.rebuilds += 1;
         if damage.is_some() {
@@ -321,6 +326,9 @@ impl Committer {
         self.shared.disk.wrote(written_bytes as u64);
         self.newest.note(tombstones, stamp);
         self.stamp = stamp;
+        if let Some(appended) = logged {
+            self.log_end = appended.end();
+        }
         self.shared.health.lock().syncs += 1;
         Ok(())
     }

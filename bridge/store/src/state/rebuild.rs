@@ -98,9 +98,9 @@ pub(super) fn open(
     let file_bytes = (options.receipts_reserve_bytes / limits::LOG_FILE_RESERVE_PART)
         .min(*limits::LOG_FILE_BYTES.end())
         .max(options.row_file_bytes_min);
-    let log_end = log_end(&database)?;
+    let told_end = log_end(&database)?;
     let rows_dir = dir.join("rows");
-    let mut rows = log::open(&rows_dir, last_stamp, log_end, file_bytes, &quarantine)?;
+    let mut rows = log::open(&rows_dir, last_stamp, told_end, file_bytes, &quarantine)?;
     if let Some(damage) = rows.damage.take() {
         let alarm = Alarm::RowsDamaged {
             reason: damage.reason,
@@ -116,17 +116,20 @@ pub(super) fn open(
     let stamp_max = last_stamp.max(mark.value()).max(rows.stamp_max);
     let stamp = ((stamp_max >> LIFE_SHIFT) + 1) << LIFE_SHIFT;
     let mut writes = Writes::default();
+    let mut log_end = told_end.unwrap_or(rows.end);
     if !rows.redo.is_empty() {
         // In one step with the new stamp: with that, the old ones are done.
         for batch in &rows.redo {
             writes.add(batch, &database)?;
         }
-        let log_end = match rows.redo(stamp, &database_options) {
+        log_end = match rows.redo(stamp, &database_options) {
             Err(error) if error.is_full() && disk.drop_ballast() => {
                 rows.redo(stamp, &database_options)?
             }
             redone => redone?,
         };
+    }
+    if told_end != Some(log_end) {
         writes.log_end(log_end);
     }
     writes.apply(&database, stamp, last_stamp)?;
@@ -152,8 +155,13 @@ pub(super) fn open(
         health: Mutex::new(StateHealth::default()),
         rebuild_asked: AtomicBool::new(false),
     };
-    let log = rows.writer;
-    Ok((shared, Start { stamp, mark, log }, report))
+    let start = Start {
+        stamp,
+        mark,
+        log: rows.writer,
+        log_end,
+    };
+    Ok((shared, start, report))
 }
 
 /// How far the row log must reach, if the database knows.
@@ -274,8 +282,12 @@ fn finish_replacement(dir: &Path, quarantine: &Quarantine) -> Result<()> {
 
 /// Moves the contents to a fresh database, which takes the old one's place;
 /// says what was damaged on the way, if anything. Readers go on with the old
-/// one until then.
-pub(super) fn move_to_fresh(shared: &Shared, durable_stamp: u64) -> Result<Option<Alarm>> {
+/// one until then. `log_end` is how far the row log reached at `durable_stamp`.
+pub(super) fn move_to_fresh(
+    shared: &Shared,
+    durable_stamp: u64,
+    log_end: LogEnd,
+) -> Result<Option<Alarm>> {
     let dir = &shared.dir;
     let building = dir.join("fresh.building");
     // A try before this one may have got as far as either of these. At every
@@ -289,19 +301,15 @@ pub(super) fn move_to_fresh(shared: &Shared, durable_stamp: u64) -> Result<Optio
         }
     }
     let old = shared.database()?;
-    let copied = copy(&old, &building, &shared.database_options, durable_stamp);
+    let options = &shared.database_options;
+    let copied = copy(&old, &building, options, durable_stamp, log_end);
     let damage = match copied {
         Ok(()) => None,
         Err(error) => {
             // An I/O error too: sled gives its first one back for ever, also when
             // the disk is well again. If it is not, this fails and is tried again.
             tracing::warn!(%error, "state: copying failed, salvaging from raw bytes");
-            let (salvaged, _) = salvage(
-                &dir.join("db"),
-                dir,
-                &shared.database_options,
-                durable_stamp,
-            )?;
+            let (salvaged, _) = salvage(&dir.join("db"), dir, options, durable_stamp)?;
             (!error.is_io()).then_some((error, salvaged))
         }
     };
@@ -317,21 +325,24 @@ pub(super) fn move_to_fresh(shared: &Shared, durable_stamp: u64) -> Result<Optio
         files::remove_dir(&dir.join("db"))?;
     }
     files::rename(&dir.join("fresh"), &dir.join("db"))?;
-    let fresh = Database::open(&dir.join("db"), &shared.database_options)?;
+    let fresh = Database::open(&dir.join("db"), options)?;
     *shared.database.write() = Some(Arc::new(fresh));
     shared.disk.changed();
     Ok(alarm)
 }
 
-/// Copies every live entry of an open database.
+/// Copies every live entry of an open database. What that says of the row log may be of
+/// the commit that failed: the copy says `log_end`.
 fn copy(
     old: &Database,
     building: &Path,
     options: &DatabaseOptions,
     durable_stamp: u64,
+    log_end: LogEnd,
 ) -> Result<()> {
     let fresh = Database::create(building, options)?;
     let mut filler = Filler::new(&fresh, durable_stamp);
+    filler.writes.log_end(log_end);
     let mut from = Bound::Unbounded;
     loop {
         let page = old.page(from.as_ref().map(Vec::as_slice), PAGE, |key| {

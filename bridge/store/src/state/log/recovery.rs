@@ -5,6 +5,11 @@
 //! be read. Of what is newer only whole commits count, and those are committed
 //! anew, in a new file, and cut off here: nobody knows whether a sync has ever
 //! covered them.
+//!
+//! A commit that failed is cut off as well, but that may fail too, and a power cut
+//! then brings it back in the next life, or a file that had been removed. Its stamp
+//! is below the database's by then. So a stamp alone proves nothing: what lies behind
+//! the end that the database tells, or that the next file tells, never was.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -28,6 +33,8 @@ use super::{Inner, LogEnd, LogFile, LogWriter, Result, RowLog, path_of};
 pub(in crate::state) struct Opened {
     pub(in crate::state) log: RowLog,
     pub(in crate::state) writer: LogWriter,
+    /// How far the commits go that the database knows of.
+    pub(in crate::state) end: LogEnd,
     /// Whole commits that the database has not heard of, in order.
     pub(in crate::state) redo: Vec<Batch>,
     /// Files that such commits end, and what comes before those.
@@ -63,14 +70,13 @@ pub(in crate::state) fn open(
     for path in files::list(dir)? {
         numbers.extend(number_of(&path));
     }
-    // All files say the same; damage leaves one that can be read, or the database.
-    let mut told = None;
+    let mut begins: BTreeMap<u32, Begin> = BTreeMap::new();
     for number in &numbers {
-        told = salt_of(&path_of(dir, *number))?;
-        if told.is_some() {
-            break;
-        }
+        let begin = Begin::of(dir, *number)?;
+        begins.extend(begin.map(|begin| (*number, begin)));
     }
+    // All files say the same; damage leaves one that can be read, or the database.
+    let told = begins.values().next().map(|begin| begin.salt);
     let salt = match told.or(end.map(|end| end.salt)) {
         Some(salt) => salt,
         None => new_salt()?,
@@ -78,6 +84,7 @@ pub(in crate::state) fn open(
     let mut scan = Scan {
         salt,
         durable_stamp,
+        bounds: bounds(&numbers, &begins, end),
         inner: Inner {
             index: Index::default(),
             files: BTreeMap::new(),
@@ -90,8 +97,14 @@ pub(in crate::state) fn open(
     };
     let mut last = None;
     for number in &numbers {
-        if let Some(length) = scan.file(dir, *number, &numbers)? {
+        if let Some(length) = scan.file(dir, *number)? {
             last = Some((*number, length));
+        }
+        if let Some(begin) = begins.get(number)
+            && begin.before < *number
+            && numbers.first().is_some_and(|first| *first <= begin.before)
+        {
+            scan.reaches(begin.before, begin.length);
         }
     }
     if let Some(end) = end {
@@ -112,6 +125,11 @@ pub(in crate::state) fn open(
             inner: RwLock::new(scan.inner),
         },
         writer: LogWriter::new(next_number, last, file_bytes, evacuate_upto),
+        end: LogEnd {
+            file: last.map_or(0, |(number, _)| number),
+            length: last.map_or(0, |(_, length)| length),
+            salt,
+        },
         redo: scan.redo,
         redone_in: scan.redone_in,
         stamp_max: scan.stamp_max,
@@ -162,6 +180,8 @@ fn number_of(path: &Path) -> Option<u32> {
 struct Scan {
     salt: u32,
     durable_stamp: u64,
+    /// By file: where its commits end, as far as that was told.
+    bounds: BTreeMap<u32, u64>,
     inner: Inner,
     /// By stamp of a commit that is not whole: in which file, and how many
     /// entries are missing. A failed sync leaves such a one; then the next file
@@ -186,7 +206,8 @@ impl Scan {
     /// Takes in one file; how far the commits go that the database knows of. None
     /// where there is none: no sync has covered such a file, nor its name, so that a
     /// later one must not say that it was there.
-    fn file(&mut self, dir: &Path, number: u32, numbers: &[u32]) -> Result<Option<u64>> {
+    fn file(&mut self, dir: &Path, number: u32) -> Result<Option<u64>> {
+        let bound = self.bounds.get(&number).copied().unwrap_or(u64::MAX);
         let path = path_of(dir, number);
         let file = File::open(&path).map_err(|e| StoreError::io("open", &path, e))?;
         let file = LogFile {
@@ -207,11 +228,19 @@ impl Scan {
                     // Not one of ours: it needs no salt.
                     return None;
                 }
-                self.begins(number, &entry, numbers);
                 (upto, known_upto) = (end, end);
                 return Some(length);
             }
             self.stamp_max = self.stamp_max.max(entry.stamp);
+            let known = entry.stamp <= self.durable_stamp;
+            if known && end > bound {
+                torn = true;
+                return Some(length);
+            }
+            if known {
+                // Damage to its commit leaves it where it is.
+                (upto, known_upto, is_known) = (end, end, true);
+            }
             let mut commit = match reading.take() {
                 Some(commit) if commit.stamp == entry.stamp => commit,
                 other => {
@@ -219,19 +248,16 @@ impl Scan {
                     Reading {
                         stamp: entry.stamp,
                         entries: 0,
-                        batch: (entry.stamp > self.durable_stamp).then(Batch::new),
+                        batch: (!known).then(Batch::new),
                     }
                 }
             };
             if entry.kind == Kind::End {
                 let entries = entry.value.try_into().map_or(0, u32::from_be_bytes);
-                let known = commit.batch.is_none();
                 if self.ends(number, commit, Some(u64::from(entries))) {
                     torn = true;
                 } else {
                     upto = end;
-                    known_upto = if known { end } else { known_upto };
-                    is_known |= known;
                 }
                 return Some(length);
             }
@@ -294,22 +320,12 @@ impl Scan {
         false
     }
 
-    /// A file says what was before it.
-    fn begins(&mut self, number: u32, entry: &Entry<'_>, numbers: &[u32]) {
-        let Some(before) = entry.value.get(8..16).and_then(number_at) else {
-            return;
-        };
-        let Some(length) = entry.value.get(16..24).and_then(number_at) else {
-            return;
-        };
-        let before = u32::try_from(before).unwrap_or(0);
-        if before > 0 && before < number && numbers.first().is_some_and(|first| *first <= before) {
-            self.reaches(before, length);
-        }
-    }
-
     /// A file has to be there, with at least so many bytes.
     fn reaches(&mut self, number: u32, length: u64) {
+        if number == 0 {
+            // There was none.
+            return;
+        }
         let what = match self.inner.files.get(&number) {
             Some(file) if file.bytes >= length => return,
             Some(file) => format!("it is {} bytes shorter than it was", length - file.bytes),
@@ -351,11 +367,8 @@ pub(in crate::state) fn each_encrypted(
     each: &mut dyn FnMut(&[u8], &[u8]),
 ) -> Result<()> {
     for path in files::list(dir)?.iter().rev() {
-        let Some(salt) = number_of(path)
-            .map(|_| salt_of(path))
-            .transpose()?
-            .flatten()
-        else {
+        let begin = number_of(path).map(|number| Begin::of(dir, number));
+        let Some(Begin { salt, .. }) = begin.transpose()?.flatten() else {
             continue;
         };
         let mut found = false;
@@ -374,19 +387,55 @@ pub(in crate::state) fn each_encrypted(
     Ok(())
 }
 
-/// The salt, as the begin of a file says it.
-fn salt_of(path: &Path) -> Result<Option<u32>> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(BEGIN_BYTES_MAX).read_to_end(&mut bytes))
-        .map_err(|e| StoreError::io("read", path, e))?;
-    Ok(salt_in(&bytes))
+/// What the begin of a file tells.
+struct Begin {
+    /// The file with the last commit before it, 0 if there was none.
+    before: u32,
+    /// As far as the commits of that one went.
+    length: u64,
+    salt: u32,
 }
 
-fn salt_in(bytes: &[u8]) -> Option<u32> {
-    let entry = Entry::decode(bytes, 0)?;
-    let salt = entry.value.get(24..28)?.try_into().ok()?;
-    (entry.kind == Kind::Begin).then(|| u32::from_be_bytes(salt))
+impl Begin {
+    /// `None` if it can't be read, or is another file's.
+    fn of(dir: &Path, number: u32) -> Result<Option<Self>> {
+        let path = path_of(dir, number);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(BEGIN_BYTES_MAX).read_to_end(&mut bytes))
+            .map_err(|e| StoreError::io("read", &path, e))?;
+        Ok(Self::decode(&bytes, number))
+    }
+
+    fn decode(bytes: &[u8], own: u32) -> Option<Self> {
+        let entry = Entry::decode(bytes, 0).filter(|entry| entry.kind == Kind::Begin)?;
+        let number = |at| Some(u64::from_be_bytes(*entry.value.get(at..)?.first_chunk()?));
+        (number(0)? == u64::from(own)).then_some(())?;
+        Some(Self {
+            before: u32::try_from(number(8)?).ok()?,
+            length: number(16)?,
+            salt: u32::from_be_bytes(*entry.value.get(24..)?.first_chunk()?),
+        })
+    }
+}
+
+/// Where the commits of each file end, as far as a later file or the database tells.
+fn bounds(
+    numbers: &[u32],
+    begins: &BTreeMap<u32, Begin>,
+    end: Option<LogEnd>,
+) -> BTreeMap<u32, u64> {
+    let mut bounds = BTreeMap::new();
+    for number in numbers {
+        let later = begins
+            .range(number + 1..)
+            .map(|(_, b)| (b.before, b.length));
+        let told = later.chain(end.map(|end| (end.file, end.length)));
+        let told = told.filter(|(last, _)| last <= number);
+        let bound = told.map(|(last, length)| if last == *number { length } else { 0 });
+        bounds.extend(bound.min().map(|bound| (*number, bound)));
+    }
+    bounds
 }
 
 /// More than the begin of a file takes.
@@ -399,8 +448,4 @@ fn new_salt() -> Result<u32> {
         .and_then(|mut file| file.read_exact(&mut salt))
         .map_err(|e| StoreError::io("read", path, e))?;
     Ok(u32::from_be_bytes(salt))
-}
-
-fn number_at(bytes: &[u8]) -> Option<u64> {
-    bytes.try_into().ok().map(u64::from_be_bytes)
 }
