@@ -331,12 +331,15 @@ fn withheld_until_healed(fault: Fault) {
     let mut run = Run::start(None, &["records=4000", "changes=90"]);
     run.wait("a first hundred promises", |run| run.told().len() > 1_500);
     run.shim.fault(fault);
-    run.wait("failures", |run| run.shim.injected() >= 4);
-    let told = run.told();
-    run.wait("more failures", |run| run.shim.injected() >= 8);
+    // What had succeeded before may still be on its way to the witness: a few times.
+    let calm = (0..5).any(|_| {
+        let (told, injected) = (run.told(), run.shim.injected());
+        run.wait("failures", |run| run.shim.injected() >= injected + 6);
+        run.told() == told
+    });
     assert!(
-        run.told() == told,
-        "something was acknowledged while no operation succeeded"
+        calm,
+        "again and again something was acknowledged while no operation succeeded"
     );
     run.shim.heal();
     if let Err(reason) = run.judge(&mut judge(), seed()) {
