@@ -332,6 +332,11 @@ fn store(view: &View, out: &mut Writer<'_, '_>) -> std::fmt::Result {
             state.damaged_values,
         ),
         (
+            "state_compactions",
+            "Times that the state database was written anew because its file had grown",
+            state.compactions,
+        ),
+        (
             "store_write_failures",
             "Writes and syncs of the journal that failed and were tried again",
             health.write_failures,

@@ -67,6 +67,14 @@ impl Committed {
     }
 }
 
+/// The last 4,000 bytes of a log, for the report of a failure; empty if there is none.
+#[must_use]
+pub fn end_of(log: &Path) -> String {
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let from = bytes.len().saturating_sub(4_000);
+    String::from_utf8_lossy(&bytes[from..]).into_owned()
+}
+
 /// A running broker.
 #[derive(Debug)]
 pub struct RealKafka {
@@ -171,12 +179,16 @@ impl RealKafka {
             std::thread::sleep(Duration::from_millis(50));
         }
         self.kill();
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
-        let tail = text.len().saturating_sub(4000);
-        let tail = text.get(tail..).unwrap_or(&text);
         Err(io::Error::other(format!(
-            "the broker did not start:\n{tail}"
+            "the broker did not start:\n{}",
+            self.told()
         )))
+    }
+
+    /// The end of what it has logged since its last start.
+    #[must_use]
+    pub fn told(&self) -> String {
+        end_of(&self.dir.path().join("broker.log"))
     }
 
     /// Stops it in an orderly way (SIGTERM) and waits.

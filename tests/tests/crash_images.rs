@@ -117,6 +117,19 @@ const SHAPES: &[Shape] = &[
         sync_ms: 0,
         lives: &[End::Closed, End::Closed, End::Closed],
     },
+    // The state's database is written anew every few commits.
+    Shape {
+        name: "compacted",
+        words: "records=0 changes=45 values=small segment_bytes=16384 compact_bytes=0 ballast_bytes=0",
+        sync_ms: 0,
+        lives: ONE,
+    },
+    Shape {
+        name: "compacted-killed",
+        words: "records=9 changes=12 payloads=small values=small release=no generation_bytes=1024 row_file_bytes=1024 segment_bytes=16384 compact_bytes=0 ballast_bytes=0",
+        sync_ms: 0,
+        lives: &[End::Killed, End::Killed, End::Closed],
+    },
 ];
 
 fn judge() -> Judge {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use risiti_tests::asked::seed;
-use risiti_tests::real_kafka::{Committed, RealKafka};
+use risiti_tests::real_kafka::{Committed, RealKafka, end_of};
 use risiti_tests::risiti_command::{Running, risiti};
 use risiti_tests::samples;
 use risiti_tests::turn::turn;
@@ -91,9 +91,25 @@ impl House {
             if log.len() >= count {
                 return log;
             }
-            assert!(Instant::now() < until, "{topic}: {} of {count}", log.len());
+            assert!(
+                Instant::now() < until,
+                "{topic}: {} of {count}\n{}\n{}",
+                log.len(),
+                self.told(),
+                self.kafka.told()
+            );
             std::thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    /// The ends of the logs of all instances.
+    fn told(&self) -> String {
+        let files = std::fs::read_dir(self.dir.path()).unwrap();
+        let logs = files
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|ext| ext == "log"));
+        logs.map(|log| format!("{}:\n{}\n", log.display(), end_of(&log)))
+            .collect()
     }
 }
 

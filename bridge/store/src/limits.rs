@@ -73,6 +73,14 @@ pub const LOG_FILES_SPARE: u64 = 16;
 /// worth, so that receipts and sessions get their turn.
 pub const LOG_MOVE_BYTES: usize = 256 * 1024;
 
+/// The state database is written anew when its file is so many times as large as what
+/// lives in it, and beyond [`STATE_COMPACT_BYTES_MIN`]: sled keeps a segment as long as
+/// one page in it is needed, and was seen to take 135 MB for 3.
+pub const STATE_COMPACT_FACTOR: u64 = 8;
+
+/// Below this, bytes, nobody misses the room.
+pub const STATE_COMPACT_BYTES_MIN: u64 = 32 * 1024 * 1024;
+
 /// sled's page cache for the state, bytes. The hot part of 10,000 sessions.
 pub const STATE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 

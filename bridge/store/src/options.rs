@@ -57,6 +57,10 @@ pub struct StoreOptions {
     /// larger nodes into files of their own. (The journal, which is read without
     /// sled, always has segments in which that can't happen.)
     pub state_segment_bytes: usize,
+    /// The state database is written anew once its file has more bytes than this and
+    /// [`limits::STATE_COMPACT_FACTOR`] times what lives in it. Smaller than the default
+    /// only in tests.
+    pub state_compact_bytes_min: u64,
     /// No file of the row log ends before it has this size, bytes. Smaller than
     /// the default only in tests, so that a short run has many.
     pub row_file_bytes_min: u64,
@@ -89,6 +93,7 @@ impl StoreOptions {
             ballast_bytes: 24 * 1024 * 1024,
             keep_forwarded_bytes: 0,
             state_segment_bytes: limits::SEGMENT_BYTES as usize,
+            state_compact_bytes_min: limits::STATE_COMPACT_BYTES_MIN,
             row_file_bytes_min: *limits::LOG_FILE_BYTES.start(),
             key: None,
             consumers: vec!["default".to_string()],

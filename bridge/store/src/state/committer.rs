@@ -20,8 +20,9 @@ use crate::mark::Mark;
 use crate::{StoreError, limits};
 
 use super::batch::{bytes_of, pieces_of};
-use super::envelope::{ENTRY, Envelope, Kind, LIFE_SHIFT};
+use super::envelope::{ENTRY, Envelope, Head, Kind, LIFE_SHIFT};
 use super::log::{self, Appended, LogEnd, LogWriter};
+use super::rebuild::NotCompacted;
 use super::writes::Writes;
 use super::{CommitSink, Queue, Shared, Work, read, rebuild};
 
@@ -49,6 +50,7 @@ pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>,
                 newest: Newest::default(),
                 log: start.log,
                 log_end: start.log_end,
+                displaced: false,
             }
             .run();
         })
@@ -66,6 +68,9 @@ struct Committer {
     log: LogWriter,
     /// How far the row log reached with `stamp`.
     log_end: LogEnd,
+    /// Whether a compaction got stuck half-way: the contents must move before anything
+    /// is written.
+    displaced: bool,
 }
 
 /// Where the search for forgotten tombstones stands.
@@ -74,6 +79,12 @@ struct Sweep {
     after: Vec<u8>,
     active: bool,
     tombstones_since: usize,
+    /// Written since it was last begun.
+    bytes_since: u64,
+    /// What lives in the part that it has gone over.
+    live_bytes: u64,
+    /// What lives in all of it, once that is known.
+    found: Option<u64>,
 }
 
 impl Default for Sweep {
@@ -83,6 +94,9 @@ impl Default for Sweep {
             // The lives before may have left some.
             active: true,
             tombstones_since: 0,
+            bytes_since: 0,
+            live_bytes: 0,
+            found: None,
         }
     }
 }
@@ -120,6 +134,10 @@ impl Newest {
 /// Tombstones that make a new round of the sweep worth its reads.
 pub(super) const SWEEP_AFTER_TOMBSTONES: usize = 4_096;
 
+/// The part of [`StoreOptions::state_compact_bytes_min`](crate::StoreOptions) that is
+/// written between two rounds at most, so that what lives is known.
+const SWEEP_AFTER_PART: u64 = 4;
+
 /// Openings after which a tombstone is forgotten, however few commits they had.
 const TOMBSTONE_LIVES: u64 = 8;
 
@@ -133,6 +151,7 @@ impl Committer {
                 break;
             }
             self.settle(group);
+            self.keep_small();
             self.write_mark(false);
         }
         self.write_mark(true);
@@ -167,9 +186,8 @@ impl Committer {
     /// Commits, however long it takes; `false` only if the state closes.
     fn commit(&mut self, group: &[Work]) -> bool {
         let mut retry_ms = limits::RETRY_MS_MIN;
-        let mut failed = group
-            .iter()
-            .any(|work| matches!(work, Work::Rebuild { .. }));
+        let asked = |work: &Work| matches!(work, Work::Rebuild { .. });
+        let mut failed = self.displaced || group.iter().any(asked);
         let mut logged = None;
         loop {
             let result = match self.write_log(group, &mut logged) {
@@ -214,6 +232,7 @@ impl Committer {
 
     fn move_to_fresh(&mut self) -> Result<(), StoreError> {
         let damage = rebuild::move_to_fresh(&self.shared, self.stamp, self.log_end)?;
+        self.displaced = false;
         let mut health = self.shared.health.lock();
         health.rebuilds += 1;
         if damage.is_some() {
@@ -222,6 +241,33 @@ impl Committer {
         drop(health);
         self.shared.rebuild_asked.store(false, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Writes the database anew if it takes far more room than what lives in it, as the
+    /// last sweep has found.
+    fn keep_small(&mut self) {
+        let Some(live) = self.sweep.found.take() else {
+            return;
+        };
+        let path = self.shared.dir.join("db").join("db");
+        let bytes = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+        let lean = live.saturating_mul(limits::STATE_COMPACT_FACTOR);
+        if bytes <= lean.max(self.shared.compact_bytes_min) || self.shared.queue.lock().closing {
+            return;
+        }
+        match rebuild::compact(&self.shared, self.stamp, self.log_end) {
+            Ok(()) => {
+                tracing::info!(bytes, live, "state: written anew, without what is dead");
+                self.shared.health.lock().compactions += 1;
+            }
+            Err(NotCompacted::Kept(error)) => {
+                tracing::warn!(%error, "state: can't be written anew now, and stays as it is");
+            }
+            Err(NotCompacted::Displaced(error)) => {
+                tracing::warn!(%error, "state: was written anew, and is not in its place yet");
+                self.displaced = true;
+            }
+        }
     }
 
     /// Appends to the row log what belongs there, once: a commit that touches
@@ -324,6 +370,7 @@ impl Committer {
         let written_bytes = writes.apply(&database, stamp, self.stamp)?;
         database.sync()?;
         self.shared.disk.wrote(written_bytes as u64);
+        self.sweep.bytes_since += written_bytes as u64;
         self.newest.note(tombstones, stamp);
         self.stamp = stamp;
         if let Some(appended) = logged {
@@ -341,7 +388,9 @@ impl Committer {
         stamp: u64,
     ) -> Result<(), StoreError> {
         self.sweep.tombstones_since += writes.tombstones();
-        if !self.sweep.active && self.sweep.tombstones_since < SWEEP_AFTER_TOMBSTONES {
+        let is_due = self.sweep.tombstones_since >= SWEEP_AFTER_TOMBSTONES
+            || self.sweep.bytes_since > self.shared.compact_bytes_min / SWEEP_AFTER_PART;
+        if !self.sweep.active && !is_due {
             return Ok(());
         }
         if !self.sweep.active {
@@ -351,19 +400,29 @@ impl Committer {
         let page = database.page(Bound::Excluded(&self.sweep.after), limit, |key| {
             key.first() == Some(&ENTRY)
         })?;
-        if page.len() < limit {
-            self.sweep.active = false;
-        } else if let Some((key, _)) = page.last() {
+        let ends = page.len() < limit;
+        if let Some((key, _)) = page.last() {
             self.sweep.after = key.to_vec();
         }
         for (key, value) in page {
-            let forgotten = Envelope::decode_for(&key, &value).is_some_and(|e| {
+            let envelope = Envelope::decode_for(&key, &value);
+            let large = envelope
+                .as_ref()
+                .filter(|envelope| envelope.kind == Kind::Head)
+                .and_then(|envelope| Head::decode(envelope.value))
+                .map_or(0, |head| head.total_bytes);
+            self.sweep.live_bytes += (key.len() + value.len() + large) as u64;
+            let forgotten = envelope.is_some_and(|e| {
                 e.kind == Kind::Tombstone
                     && (is_forgotten(e.stamp, stamp) || self.newest.forgets(e.stamp))
             });
             if forgotten && !writes.puts.contains_key(&key.to_vec()) {
                 writes.removes.push(key.to_vec());
             }
+        }
+        if ends {
+            self.sweep.active = false;
+            self.sweep.found = Some(self.sweep.live_bytes);
         }
         Ok(())
     }

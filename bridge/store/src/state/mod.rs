@@ -12,7 +12,8 @@
 //! One thread commits: whatever arrived while the last sync ran goes into the
 //! next one. If a write or a sync fails, the database is left behind and its
 //! contents move to a fresh one, because a failed sync leaves no way to know
-//! what is on disk. Until that works, outcomes are withheld.
+//! what is on disk. Until that works, outcomes are withheld. The same is done with
+//! a file that has grown far beyond what lives in it: sled alone gives nothing back.
 //!
 //! Keys are the callers' own, by their first byte; the journal's begin with
 //! `j/` (`journal/clients.rs`).
@@ -101,6 +102,8 @@ pub struct StateHealth {
     pub damaged_values: u64,
     /// Times that the contents moved to a fresh database.
     pub rebuilds: u64,
+    /// Times that they moved because the file had grown.
+    pub compactions: u64,
     /// Why nothing is committed right now, if so.
     pub stalled: Option<String>,
     /// The last damage that was met while open, if any.
@@ -126,6 +129,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Mutex<Queue>,
     pub(crate) arrived: Condvar,
     pub(crate) health: Mutex<StateHealth>,
+    /// A smaller file is never compacted.
+    pub(crate) compact_bytes_min: u64,
     /// Whether a [`Work::Rebuild`] is on its way.
     pub(crate) rebuild_asked: AtomicBool,
 }

@@ -6,7 +6,7 @@
 //! the old one in two renames that the next opening finishes if need be.
 
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -153,6 +153,7 @@ pub(super) fn open(
         queue: Mutex::new(Queue::default()),
         arrived: Condvar::new(),
         health: Mutex::new(StateHealth::default()),
+        compact_bytes_min: options.state_compact_bytes_min,
         rebuild_asked: AtomicBool::new(false),
     };
     let start = Start {
@@ -289,20 +290,10 @@ pub(super) fn move_to_fresh(
     log_end: LogEnd,
 ) -> Result<Option<Alarm>> {
     let dir = &shared.dir;
-    let building = dir.join("fresh.building");
-    // A try before this one may have got as far as either of these. At every
-    // instant one whole database is on disk.
-    if files::is_dir(&dir.join("fresh"))? && !files::is_dir(&dir.join("db"))? {
-        files::rename(&dir.join("fresh"), &dir.join("db"))?;
-    }
-    for left in [&building, &dir.join("fresh")] {
-        if files::is_dir(left)? {
-            files::remove_dir(left)?;
-        }
-    }
+    clear_the_way(dir)?;
     let old = shared.database()?;
     let options = &shared.database_options;
-    let copied = copy(&old, &building, options, durable_stamp, log_end);
+    let copied = copy(&old, &building(dir), options, durable_stamp, log_end);
     let damage = match copied {
         Ok(()) => None,
         Err(error) => {
@@ -313,7 +304,64 @@ pub(super) fn move_to_fresh(
             (!error.is_io()).then_some((error, salvaged))
         }
     };
-    files::rename(&building, &dir.join("fresh"))?;
+    replace(shared, damage)
+}
+
+/// How a compaction ended that did not succeed.
+pub(super) enum NotCompacted {
+    /// Nothing has changed.
+    Kept(StoreError),
+    /// The database must not be written to any more: only
+    /// [`move_to_fresh`] leads on.
+    Displaced(StoreError),
+}
+
+/// Does the same with a database that is well, only because its file has grown: sled
+/// keeps a segment for as long as one page in it is the newest of its kind.
+pub(super) fn compact(
+    shared: &Shared,
+    durable_stamp: u64,
+    log_end: LogEnd,
+) -> std::result::Result<(), NotCompacted> {
+    let dir = &shared.dir;
+    let copied = clear_the_way(dir).and_then(|()| {
+        let old = shared.database()?;
+        let options = &shared.database_options;
+        copy(&old, &building(dir), options, durable_stamp, log_end)
+    });
+    if let Err(error) = copied {
+        // A full disk needs that room.
+        let _ = files::remove_dir(&building(dir));
+        return Err(NotCompacted::Kept(error));
+    }
+    match replace(shared, None) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(NotCompacted::Displaced(error)),
+    }
+}
+
+fn building(dir: &Path) -> PathBuf {
+    dir.join("fresh.building")
+}
+
+/// Clears what a try before this one left, however far it got. At every instant one
+/// whole database is on disk.
+fn clear_the_way(dir: &Path) -> Result<()> {
+    if files::is_dir(&dir.join("fresh"))? && !files::is_dir(&dir.join("db"))? {
+        files::rename(&dir.join("fresh"), &dir.join("db"))?;
+    }
+    for left in [&building(dir), &dir.join("fresh")] {
+        if files::is_dir(left)? {
+            files::remove_dir(left)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts what was built in the place of the database.
+fn replace(shared: &Shared, damage: Option<(StoreError, u64)>) -> Result<Option<Alarm>> {
+    let dir = &shared.dir;
+    files::rename(&building(dir), &dir.join("fresh"))?;
     let mut alarm = None;
     if let Some((error, salvaged)) = damage {
         alarm = Some(Alarm::StateDamaged {
@@ -325,7 +373,7 @@ pub(super) fn move_to_fresh(
         files::remove_dir(&dir.join("db"))?;
     }
     files::rename(&dir.join("fresh"), &dir.join("db"))?;
-    let fresh = Database::open(&dir.join("db"), options)?;
+    let fresh = Database::open(&dir.join("db"), &shared.database_options)?;
     *shared.database.write() = Some(Arc::new(fresh));
     shared.disk.changed();
     Ok(alarm)

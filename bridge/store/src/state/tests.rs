@@ -423,3 +423,55 @@ fn a_key_that_comes_again_takes_no_more_of_a_commit_and_others_fill_it() {
     let latest = state.get(&[b'k', 50]).unwrap();
     assert_eq!(latest, Some(2_950_u32.to_be_bytes().to_vec()));
 }
+
+/// What sled would keep: segments, each with a page or two that are still needed.
+#[test]
+fn a_file_that_has_grown_is_written_anew_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        state_segment_bytes: 16 * 1024,
+        state_compact_bytes_min: 0,
+        ..options(dir.path())
+    };
+    let (state, _) = State::open(&options).unwrap();
+    let stays = |n: u8| (format!("stays/{n}").into_bytes(), vec![n; 100]);
+    let row = b"or\x01t\0\0\0\0\0\0\0\0\x01".to_vec();
+    let mut batch = Batch::new();
+    for n in 0..10 {
+        let (key, value) = stays(n);
+        batch.put(key, value);
+    }
+    // How far the row log reaches stands in the database, too.
+    batch.put(row.clone(), b"row".to_vec());
+    state.commit(batch).unwrap();
+    let file = dir.path().join("state/db/db");
+    let bytes = || std::fs::metadata(&file).map_or(0, |meta| meta.len());
+    let mut most = 0;
+    for n in 0..3_000_u32 {
+        if state.health().compactions >= 3 {
+            break;
+        }
+        state
+            .commit(put(format!("goes/{}", n % 20).as_bytes(), &[1; 200]))
+            .unwrap();
+        let mut batch = Batch::new();
+        batch.delete(format!("goes/{}", n % 20).into_bytes());
+        state.commit(batch).unwrap();
+        most = most.max(bytes());
+    }
+    assert!(state.health().compactions >= 3, "{most} bytes");
+    assert_eq!(state.health().rebuilds, 0);
+    let whole = |state: &State| {
+        for n in 0..10 {
+            let (key, value) = stays(n);
+            assert_eq!(state.get(&key).unwrap(), Some(value));
+        }
+        assert_eq!(state.get(&row).unwrap(), Some(b"row".to_vec()));
+        assert_eq!(state.scan(b"", None, 100).unwrap().len(), 11);
+    };
+    whole(&state);
+    drop(state);
+    let (state, report) = State::open(&options).unwrap();
+    assert_eq!(report.alarms, []);
+    whole(&state);
+}

@@ -72,6 +72,8 @@ impl Shape {
         options.state_segment_bytes =
             self.number("segment_bytes", options.state_segment_bytes as u64) as usize;
         options.row_file_bytes_min = self.number("row_file_bytes", options.row_file_bytes_min);
+        options.state_compact_bytes_min =
+            self.number("compact_bytes", options.state_compact_bytes_min);
         options.keep_forwarded_bytes = self.number("keep_forwarded_bytes", 0);
         if self.word("key") == Some("yes") {
             options.key = Some(StoreKey::new([7; 32]));
