@@ -2,7 +2,8 @@
 //!
 //! Promises: with keys, a record leaves sealed, and the same record always as the same
 //! bytes; a receipt counts only if settlement sealed it for this terminal. Never: a
-//! receipt that is open, or another's, taken for want of a better one.
+//! receipt that is open, or another's, taken for want of a better one; anything at all
+//! while a terminal that is to make its own keys has none.
 
 use risiti_wire::seal::{self, Direction, SealError};
 
@@ -28,7 +29,7 @@ pub(super) fn record<'a>(
     into: &'a mut [u8],
 ) -> Option<&'a [u8]> {
     let Some(keys) = &settings.seal else {
-        return Some(open);
+        return settings.own_keys.is_none().then_some(open);
     };
     let key = keys.key(Direction::Up).ok()?;
     seal::seal(&key, settings.id, open, into).ok()
@@ -41,7 +42,10 @@ pub(super) fn receipt<'a>(
     into: &'a mut [u8],
 ) -> Came<'a> {
     let Some(keys) = &settings.seal else {
-        return Came::Open(payload);
+        return match settings.own_keys {
+            None => Came::Open(payload),
+            Some(_) => Came::Stranger,
+        };
     };
     let opened = keys
         .key(Direction::Down)
