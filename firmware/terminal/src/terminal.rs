@@ -78,45 +78,40 @@ async fn work<B: Board>(hardware: &mut Hardware<B>, settings: &Settings<'_>) -> 
         entropy,
         seed,
     } = hardware;
-    let own = {
-        let mut enrolment: Enrolment<'_, B> = Enrolment {
-            clock,
-            flash,
-            keypad,
-            display,
-            watchdog,
-            entropy,
-        };
-        match settings.own_keys {
-            None => Ok(None),
-            Some(generation) => {
-                let id = settings.id;
-                let keys = enrolment.keys(Holder { id, generation });
-                let keys: Task<'_, Result<OwnKeys, &Screen>> = pin!(keys);
-                keys.await.map(Some)
-            }
+    let own = match settings.own_keys {
+        None => Ok(None),
+        Some(generation) => {
+            let mut enrolment: Enrolment<'_, B> = Enrolment {
+                clock,
+                flash,
+                keypad,
+                display,
+                watchdog,
+                entropy,
+            };
+            let id = settings.id;
+            let keys: Task<'_, Result<OwnKeys, &Screen>> =
+                pin!(enrolment.keys(Holder { id, generation }));
+            keys.await.map(Some)
         }
     };
-    let own = match &own {
-        Ok(own) => own,
-        Err(screen) => {
-            display.show(screen).await;
-            return pending().await;
-        }
-    };
-    let settings = &Settings {
-        seal: own.as_ref().map(OwnKeys::seal).or(settings.seal),
-        ..*settings
-    };
+    let mut settings = *settings;
+    if let Ok(Some(own)) = &own {
+        settings.seal = Some(own.seal());
+    }
+    let settings = &settings;
     let mut scratch = Scratch::new();
-    let store: Option<SharedStore<_>> = {
-        let opening: Task<'_, Opened<BeforeVault<&mut B::Flash>>> =
-            pin!(Store::open(BeforeVault(flash)));
-        opening.await.ok().map(|(store, _)| Mutex::new(store))
+    let store: Option<SharedStore<_>> = match own {
+        Err(_) => None,
+        Ok(_) => {
+            let opening: Task<'_, Opened<BeforeVault<&mut B::Flash>>> =
+                pin!(Store::open(BeforeVault(flash)));
+            opening.await.ok().map(|(store, _)| Mutex::new(store))
+        }
     };
     // Borrowed: what is moved once more stands in the future once more.
     let Some(store) = &store else {
-        display.show(&NO_STORAGE).await;
+        display.show(own.err().unwrap_or(&NO_STORAGE)).await;
         return pending().await;
     };
     let before = {

@@ -98,14 +98,19 @@ const ENTROPY_BYTES: usize = 32;
 
 impl hardware::Entropy for Entropy {
     async fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        let until_ms = self.clock.now_ms() + ENTROPY_MS_MAX;
         for part in bytes.chunks_mut(ENTROPY_BYTES) {
             self.line.sender.try_write(b"R");
             let mut answer = [0; ENTROPY_BYTES];
-            let answered = self.line.receiver.read_exact(&mut answer);
-            let late = self.clock.sleep(ENTROPY_MS_MAX);
-            let Either::First(Ok(())) = select(answered, late).await else {
-                return Err(NoEntropy);
-            };
+            let mut rest = &mut answer[..];
+            while !rest.is_empty() {
+                let count = self.line.receiver.try_read(rest);
+                rest = rest.get_mut(count..).unwrap_or_default();
+                if self.clock.now_ms() >= until_ms {
+                    return Err(NoEntropy);
+                }
+                self.clock.sleep(1).await;
+            }
             for (to, from) in part.iter_mut().zip(answer) {
                 *to = from;
             }
