@@ -22,45 +22,38 @@ use crate::limits::{CODE_BYTES_MAX, ENROLLED_BYTES_MAX};
 
 /// Enrols the keys whose code stands on standard input.
 pub fn enroll(root_file: &Path, id: &str, generation: Option<u8>) -> Result<(), Failure> {
-    let accepted = site::read_generations(root_file)?.named(id);
-    let generation = match (generation, accepted) {
+    let named = site::read_generations(root_file)?.named(id);
+    let generation = match (generation, named) {
         (Some(generation), _) => generation,
         (None, None) => FIRST_GENERATION,
-        (None, Some(Accepted { newest: 0, .. })) => {
-            return Err(format!(
-                "terminal {id} is revoked; give it new keys: risiti terminal add {id} --reinstate --own-keys"
-            )
-            .into());
-        }
-        (None, Some(accepted)) => accepted.newest,
+        (None, Some(accepted)) => accepted.last(),
     };
     // Refused before somebody types 56 characters.
+    require_accepted(id, generation, named.unwrap_or_default())?;
     read_enrolled(root_file)?;
     let (record, receipt) = code::decode(id, generation, &typed()?)
         .map_err(|error| format!("the code of terminal {id}, generation {generation}: {error}"))?;
     let path = risiti_config::Settlement::enrolled_file(root_file);
-    file::replace(&path, || -> Result<_, Failure> {
+    let with = || -> Result<_, Failure> {
         let text = text_of(&path)?.unwrap_or_default();
-        let with = Enrolled::with(&text, id, &record, &receipt)
+        Enrolled::with(&text, id, &record, &receipt)
             .map(Zeroizing::new)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok((with, ()))
-    })?;
-    // Only now: what is accepted has its keys.
-    if accepted.unwrap_or_default().last() < generation {
+            .map_err(|error| format!("{}: {error}", path.display()).into())
+    };
+    with()?;
+    // Accepted first: keys that were enrolled can't be a second time, should that fail.
+    if named.unwrap_or_default().last() < generation {
         site::accept(root_file, id, |before| {
             let before = before.unwrap_or_default();
-            let least = if before.newest == 0 {
-                generation
-            } else {
-                before.least
+            let least = match before.newest {
+                0 => generation,
+                _ => before.least,
             };
-            Ok(Accepted {
-                newest: before.last().max(generation),
-                least,
-            })
+            let newest = before.last().max(generation);
+            Ok(Accepted { newest, least })
         })?;
     }
+    file::replace(&path, || with().map(|text| (text, ())))?;
     super::say(format_args!(
         "terminal     {id}\nkeys         generation {generation}, enrolled in {}",
         path.display()
@@ -68,12 +61,28 @@ pub fn enroll(root_file: &Path, id: &str, generation: Option<u8>) -> Result<(), 
     Ok(())
 }
 
+/// Keys that settlement would refuse are not enrolled.
+fn require_accepted(id: &str, generation: u8, accepted: Accepted) -> Result<(), Failure> {
+    let Accepted { newest, least } = accepted;
+    if generation > accepted.last() || (newest > 0 && generation >= least) {
+        return Ok(());
+    }
+    let next = match newest {
+        0 => format!("risiti terminal add {id} --reinstate --own-keys"),
+        _ => format!("risiti terminal rotate {id} --own-keys"),
+    };
+    Err(format!(
+        "keys of generation {generation} of terminal {id} are not accepted any more; give it the next ones: {next}"
+    )
+    .into())
+}
+
 /// The rows that somebody types, or another program gives.
 fn typed() -> Result<Zeroizing<String>, Failure> {
     let stdin = std::io::stdin().lock();
     if stdin.is_terminal() {
         eprintln!(
-            "Type the {CODE_ROWS} rows of {CODE_ROW_CHARS} characters that the terminal shows:"
+            "Type the {CODE_ROWS} rows of {CODE_ROW_CHARS} characters that the terminal shows (Ctrl-D gives up):"
         );
     }
     let mut text = Zeroizing::new(String::with_capacity(CODE_BYTES_MAX as usize + 1));

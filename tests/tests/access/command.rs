@@ -174,6 +174,22 @@ fn keys_that_a_terminal_made_are_enrolled_once_for_the_owner_alone() {
     let held = std::fs::read_to_string(&beside).unwrap();
     assert_eq!(held.lines().count(), 3);
 
+    // What is not accepted any more is not enrolled, nor is what a revoked one had.
+    let beside_generations = path("site.root.generations");
+    std::fs::write(&beside_generations, "17 3 3\n20 revoked 4\n").unwrap();
+    let args = ["17", "--root", &root, "--generation", "2"];
+    let refused = enroll(&args, &shown("17", 2, 1)).unwrap_err();
+    assert!(refused.contains("rotate 17 --own-keys"), "{refused}");
+    let refused = enroll(&["20", "--root", &root], &shown("20", 4, 1)).unwrap_err();
+    assert!(
+        refused.contains("add 20 --reinstate --own-keys"),
+        "{refused}"
+    );
+    let args = ["20", "--root", &root, "--generation", "5"];
+    enroll(&args, &shown("20", 5, 1)).unwrap();
+    let generations = std::fs::read_to_string(&beside_generations).unwrap();
+    assert_eq!(generations, "17 3 3\n20 5 5\n");
+
     // What others can read is refused.
     std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o644)).unwrap();
     let refused = enroll(&["18", "--root", &root], &shown("18", 1, 1)).unwrap_err();
