@@ -58,3 +58,21 @@ pub(super) fn receipt<'a>(
         Err(_) => Came::Forged,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_that_is_to_make_its_keys_sends_and_believes_nothing_without_them() {
+        let open = Settings::default();
+        assert_eq!(record(&open, b"record", &mut []), Some(&b"record"[..]));
+        assert!(matches!(receipt(&open, b"r", &mut []), Came::Open(b"r")));
+        let own = Settings {
+            own_keys: Some(1),
+            ..open
+        };
+        assert_eq!(record(&own, b"record", &mut []), None);
+        assert!(matches!(receipt(&own, b"r", &mut []), Came::Stranger));
+    }
+}
