@@ -226,6 +226,14 @@ pub const RECEIPTS_FETCH: [(&str, &str); 6] = [
     ("fetch.error.backoff.ms", "200"),
 ];
 
+/// Terminals and generations whose own keys are enrolled: each of a full site, which has
+/// two generations while it changes them; some 20 MiB of memory.
+pub const ENROLLED_MAX: usize = 2 * SETTLEMENT_TERMINALS_MAX;
+
+/// Bytes of a line of enrolled keys: an id, a generation, two keys in hexadecimal digits,
+/// what stands between, and room for a line break before it.
+pub const ENROLLED_LINE_BYTES_MAX: usize = 23 + 3 + 2 * 32 + 5;
+
 /// Terminals remembered of one partition by settlement; a site has thousands. A
 /// record of one more is refused, so that made-up ids can't use up the memory.
 pub const SETTLEMENT_TERMINALS_MAX: usize = 100_000;

@@ -6,9 +6,11 @@
 use risiti_bridge::settlement::memory::Partition;
 use risiti_bridge::settlement::messages::{Envelope, Topic};
 use risiti_bridge::settlement::sealing::{Generations, Sealing};
-use risiti_bridge::settlement::{Core, Decision, Input, Policy, Settings, Verdict, changelog};
+use risiti_bridge::settlement::{
+    Core, Decision, Enrolled, Input, Policy, Settings, Verdict, changelog,
+};
 use risiti_wire::limits::{RECEIPT_BYTES_MAX, RECORD_BYTES_MAX, SEALED_RECORD_BYTES_MAX};
-use risiti_wire::seal::{Direction, Root, SealError, generation, open, seal};
+use risiti_wire::seal::{Direction, Key, Root, SealError, generation, open, seal};
 use risiti_wire::{
     Account, Currency, Payment, Reason, Receipt, Record, RecordBody, Status, mark_resend, peek,
 };
@@ -154,6 +156,74 @@ fn g10_a_sealed_payment_is_settled_and_answered_for_its_terminal_alone() {
     );
     assert_eq!(read("t", 1, &receipt), Ok(Status::Accepted));
     assert_eq!(read("u", 1, &receipt), Err(SealError::Forged));
+}
+
+/// A terminal's own key, which no root knows.
+fn own(direction: Direction, generation: u8) -> Key {
+    let bytes = match direction {
+        Direction::Up => [0xA5; 16],
+        Direction::Down => [0x5A; 16],
+    };
+    Key::new(direction, generation, bytes).unwrap()
+}
+
+fn sealed_with(key: &Key, terminal: &str, message: &[u8]) -> Vec<u8> {
+    let mut buffer = [0; SEALED_RECORD_BYTES_MAX];
+    seal(key, terminal, message, &mut buffer).unwrap().to_vec()
+}
+
+fn enrolled(terminal: &str, generation: u8) -> Enrolled {
+    let (record, receipt) = (
+        own(Direction::Up, generation),
+        own(Direction::Down, generation),
+    );
+    let text = Enrolled::with("", terminal, &record, &receipt).unwrap();
+    Enrolled::parse(&text).unwrap()
+}
+
+#[test]
+fn g10_enrolled_and_derived_keys_stand_side_by_side_and_never_for_one_another() {
+    let sealing = Sealing::new(root(), true, Generations::parse("t 2 1").unwrap());
+    sealing.set_enrolled(enrolled("t", 1));
+    let mut bench = Bench::new(sealing);
+    let up = own(Direction::Up, 1);
+    let decision = bench.settle("t", &sealed_with(&up, "t", &payment(1, 150)));
+    assert!(is_accepted(&decision));
+    // Its receipt is for its own key, and not for the derived one.
+    let receipt = decision.receipt.unwrap();
+    assert_eq!(read("t", 1, &receipt), Err(SealError::Forged));
+    let mut buffer = [0; RECEIPT_BYTES_MAX];
+    let opened = open(&own(Direction::Down, 1), "t", &receipt, &mut buffer).unwrap();
+    assert_eq!(Receipt::decode(opened).unwrap().status, Status::Accepted);
+    // What the root's holder could make is none of this terminal any more.
+    assert!(is_seal(&bench.settle("t", &sealed("t", &payment(2, 150)))));
+    // Its next generation was not enrolled; another terminal has the root's.
+    let next = sealed_by(&root(), "t", 2, &payment(2, 150));
+    assert!(is_accepted(&bench.settle("t", &next)));
+    assert!(is_accepted(
+        &bench.settle("u", &sealed("u", &payment(1, 150)))
+    ));
+    assert!(is_seal(
+        &bench.settle("u", &sealed_with(&up, "u", &payment(2, 150)))
+    ));
+}
+
+#[test]
+fn keys_that_are_enrolled_while_it_settles_count_from_the_next_record_on() {
+    let sealing = Sealing::new(root(), true, Generations::default());
+    let mut bench = Bench::new(sealing.clone());
+    let record = sealed_with(&own(Direction::Up, 1), "t", &payment(1, 150));
+    assert!(is_seal(&bench.settle("t", &record)));
+    sealing.set_enrolled(enrolled("t", 1));
+    assert!(is_accepted(&bench.settle("t", &record)));
+}
+
+#[test]
+fn control_g10_without_enrolled_keys_the_derived_one_is_taken() {
+    let mut bench = Bench::required();
+    assert!(is_accepted(
+        &bench.settle("t", &sealed("t", &payment(1, 150)))
+    ));
 }
 
 #[test]

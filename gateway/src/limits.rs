@@ -138,6 +138,13 @@ pub const GENERATIONS_REREAD: std::time::Duration = std::time::Duration::from_se
 /// Bytes of the file of generations: 100,000 terminals with a remark each.
 pub const GENERATIONS_BYTES_MAX: u64 = 8 << 20;
 
+/// Bytes of the file of enrolled keys: two generations of 100,000 terminals, and remarks.
+pub const ENROLLED_BYTES_MAX: u64 = 32 << 20;
+
+/// Bytes of a code that is typed: its 56 characters however they are parted, and a remark
+/// that is no code.
+pub const CODE_BYTES_MAX: u64 = 1_024;
+
 /// Bytes of the file of a site's root: its digits and a line break; more is another
 /// file.
 pub const ROOT_FILE_BYTES_MAX: u64 = 256;

@@ -7,11 +7,12 @@
 #![allow(clippy::unwrap_used)] // a test that can't go on has failed
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use risiti_sim::emulator::{EmulatedTerminal, Footprint, Moment, Setup};
+use risiti_sim::emulator::{EmulatedTerminal, Entropy, Footprint, Moment, Setup};
 use risiti_sim::ledger::{Account, Accounts};
 use risiti_sim::modem::TcpDialer;
 use risiti_sim::network::{NetworkProfile, Span};
@@ -25,6 +26,7 @@ use risiti_tests::qemu::{image, papers_by_payment};
 use risiti_tests::risiti_command::{output, risiti};
 use risiti_tests::round_trip::RoundTrip;
 use risiti_tests::turn::turn;
+use risiti_wire::seal::code;
 use tokio::time::Instant;
 
 /// Terminal, modem and printer live this many times as fast as the rest of the
@@ -358,6 +360,208 @@ fn g9_g10_a_terminal_that_was_added_pays_and_prints_its_first_receipt() {
     assert_eq!(pays(Some(package)).get(&1), Some(&(1, 1)));
     let settled = trip.kafka.committed("risiti.transactions").unwrap();
     assert_eq!(settled.len(), 1);
+}
+
+/// How long a key takes to change the screen.
+const AFTER_KEY: Duration = Duration::from_secs(2);
+
+fn is_ready(shown: &str) -> bool {
+    shown.starts_with("WRITE DOWN KEYS")
+}
+
+fn is_asked(shown: &str) -> bool {
+    shown.starts_with("WRITTEN DOWN?")
+}
+
+fn is_idle(shown: &str) -> bool {
+    shown.contains("ACCOUNT?")
+}
+
+fn is_code(shown: &str) -> bool {
+    let characters = |row: &str| row.bytes().filter(u8::is_ascii_alphanumeric).count();
+    shown.lines().count() == 4 && shown.lines().all(|row| characters(row) == 14)
+}
+
+/// Presses this key for as long as `now` holds of the display; what it shows then.
+async fn press(
+    terminal: &EmulatedTerminal,
+    key: Key,
+    now: fn(&str) -> bool,
+    then: fn(&str) -> bool,
+) -> String {
+    for _ in 0..20 {
+        if now(&terminal.shown()) {
+            terminal.press(key);
+        }
+        let until = Instant::now() + AFTER_KEY;
+        if let Ok(shown) = terminal.wait_shown(until, then).await {
+            return shown;
+        }
+    }
+    panic!("{key:?} leads nowhere; it shows:\n{}", terminal.shown());
+}
+
+/// `risiti terminal enroll` with this on its standard input: what it complains of.
+fn enrolled(root: &str, dir: &Path, typed: &str) -> Result<(), String> {
+    let path = dir.join("typed");
+    std::fs::write(&path, typed).unwrap();
+    let mut command = risiti(["terminal", "enroll", "t0", "--root", root]);
+    command.stdin(File::open(&path).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    let ended = output(&mut command, Duration::from_secs(60)).unwrap();
+    match ended.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&ended.stderr).into_owned()),
+    }
+}
+
+/// A terminal that makes its keys itself: they leave it on its display, once, and open
+/// what it pays.
+#[test]
+fn g10_a_terminal_makes_its_own_keys_and_what_they_seal_is_settled_once_they_are_enrolled() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (root, registry, file) = (
+        path("site.root"),
+        path("terminals.toml"),
+        path("t0.terminal"),
+    );
+    typed(["site", "new-root", &root]);
+    let closed = format!(
+        "[access]\nanonymous = \"none\"\nregistry = {registry:?}\n[settlement]\nroot_file = {root:?}\n"
+    );
+    let trip = RoundTrip::start_with(ProcessSwitches::default(), &closed).unwrap();
+    let gateway = trip.gateway.mqtt_addr();
+    let address = gateway.to_string();
+    typed([
+        "terminal",
+        "add",
+        "t0",
+        "--registry",
+        &registry,
+        "--own-keys",
+        "--gateway",
+        &address,
+        "--out",
+        &file,
+    ]);
+    let package = Package::read(file.as_ref()).unwrap();
+    assert!(package.keys().unwrap().is_none());
+    let setup = Setup {
+        image: image().unwrap(),
+        id: "t0".to_owned(),
+        package: Some(package),
+        gateway,
+        network: network(),
+        pace: PACE,
+        keeps: true,
+        seed: seed(),
+    };
+    trip.runtime.block_on(async {
+        let mut terminal = EmulatedTerminal::new(&setup, dir.path(), TcpDialer::new()).unwrap();
+        let until = || Instant::now() + REST;
+        terminal.boot().await.unwrap();
+        let shown = terminal.wait_shown(until(), is_ready).await.unwrap();
+        assert!(shown.contains("GENERATION 1 "), "{shown}");
+        let first = press(&terminal, Key::Enter, is_ready, is_code).await;
+        // Cut before anybody confirmed: the same keys.
+        terminal.cut_power().await;
+        terminal.boot().await.unwrap();
+        terminal.wait_shown(until(), is_ready).await.unwrap();
+        let second = press(&terminal, Key::Enter, is_ready, is_code).await;
+        assert_eq!(first, second);
+
+        let mut wrong = first.clone().into_bytes();
+        wrong[17] = if wrong[17] == b'7' { b'8' } else { b'7' };
+        let wrong = String::from_utf8(wrong).unwrap();
+        let refused = enrolled(&root, dir.path(), &wrong).unwrap_err();
+        assert!(refused.contains("row 2, character 1"), "{refused}");
+        enrolled(&root, dir.path(), &first).unwrap();
+        let refused = enrolled(&root, dir.path(), &first).unwrap_err();
+        assert!(refused.contains("enrolled already"), "{refused}");
+
+        // Confirmed, after a second look.
+        press(&terminal, Key::Enter, is_code, is_asked).await;
+        let third = press(&terminal, Key::Cancel, is_asked, is_code).await;
+        assert_eq!(first, third);
+        press(&terminal, Key::Enter, is_code, is_asked).await;
+        press(&terminal, Key::Enter, is_asked, is_idle).await;
+        // And never shown again.
+        terminal.cut_power().await;
+        terminal.boot().await.unwrap();
+        let either = |shown: &str| is_idle(shown) || is_ready(shown) || is_code(shown);
+        let shown = terminal.wait_shown(until(), either).await.unwrap();
+        assert!(is_idle(&shown), "{shown}");
+
+        let mut operator = Operator::new(habits(1), setup.seed, 0);
+        let is_printed = |now: &Moment<'_>| now.papers.iter().any(|paper| paper.whole);
+        terminal
+            .attend(&mut operator, until(), is_printed)
+            .await
+            .unwrap();
+        let papers = papers_by_payment(&terminal.world().papers());
+        assert_eq!(papers.get(&1), Some(&(1, 1)), "{}", terminal.shown());
+        assert_eq!(terminal.world().panics(), [0; 0]);
+
+        // The keys are in the flash, and a wipe takes them.
+        let (record, _) = code::decode("t0", 1, &first).unwrap();
+        let stands = |flash: &[u8]| flash.windows(16).any(|bytes| bytes == record.expose());
+        assert!(stands(&terminal.flash().unwrap()));
+        terminal.cut_power().await;
+        let order = Order {
+            even_unfinished: true,
+        };
+        terminal.order_wipe(order).unwrap();
+        terminal.boot().await.unwrap();
+        let done = |shown: &str| shown.starts_with(WIPED);
+        terminal.wait_shown(until(), done).await.unwrap();
+        let flash = terminal.flash().unwrap();
+        assert!(flash.iter().all(|byte| *byte == 0xFF));
+    });
+    let settled = trip.kafka.committed("risiti.transactions").unwrap();
+    assert_eq!(settled.len(), 1);
+}
+
+#[test]
+fn a_terminal_without_random_bytes_or_with_damaged_keys_says_so_and_takes_no_payment() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup {
+        image: image().unwrap(),
+        id: "t0".to_owned(),
+        package: Some(Package::new("t0", "", None).with_own_keys(1)),
+        gateway: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        network: network(),
+        pace: PACE,
+        keeps: true,
+        seed: seed(),
+    };
+    runtime().block_on(async {
+        let until = || Instant::now() + REST;
+        let mut terminal = EmulatedTerminal::new(&setup, dir.path(), TcpDialer::new()).unwrap();
+        terminal.world().set_entropy(Entropy::Stuck(0));
+        terminal.boot().await.unwrap();
+        let none = |shown: &str| shown.starts_with("NO RANDOM BYTES");
+        terminal.wait_shown(until(), none).await.unwrap();
+        terminal.cut_power().await;
+        assert!(terminal.flash().unwrap().iter().all(|byte| *byte == 0xFF));
+        terminal.world().set_entropy(Entropy::Machine);
+        terminal.boot().await.unwrap();
+        terminal.wait_shown(until(), is_ready).await.unwrap();
+        let code = press(&terminal, Key::Enter, is_ready, is_code).await;
+        terminal.cut_power().await;
+
+        let (record, _) = code::decode("t0", 1, &code).unwrap();
+        let path = dir.path().join("flash");
+        let mut flash = std::fs::read(&path).unwrap();
+        let keys = flash.windows(16).position(|bytes| bytes == record.expose());
+        flash[keys.unwrap()..][..16].fill(0);
+        std::fs::write(&path, flash).unwrap();
+        terminal.boot().await.unwrap();
+        let damaged = |shown: &str| shown.starts_with("KEYS DAMAGED");
+        terminal.wait_shown(until(), damaged).await.unwrap();
+    });
 }
 
 #[test]

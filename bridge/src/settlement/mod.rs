@@ -34,6 +34,7 @@
 pub mod changelog;
 pub mod clients;
 pub mod core;
+pub mod enrolled;
 pub mod error;
 mod handle;
 mod judge;
@@ -61,6 +62,7 @@ use self::handle::Control;
 use crate::worker::Worker;
 
 pub use self::core::{Core, Decision, Input, Policy, Settings, Verdict};
+pub use enrolled::Enrolled;
 pub use error::SettlementError;
 pub use handle::SettlementHandle;
 pub use metrics::SettlementMetrics;

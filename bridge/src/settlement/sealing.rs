@@ -1,9 +1,10 @@
 //! Seals: whose records are opened, and how their receipts are closed.
 //!
 //! Promises: a record is taken for its terminal's only if it was sealed with a key of
-//! it that is accepted now; its receipt is sealed with the same generation; what is
+//! it that is accepted now: the one that was enrolled, or else the one that is derived,
+//! never the other; its receipt is sealed with the same generation; what is
 //! refused is told by its reason. Never: a key or what was sealed in an error or in
-//! `Debug`; a clock or a file: generations are passed in.
+//! `Debug`; a clock or a file: generations and enrolled keys are passed in.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,9 +13,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use parking_lot::RwLock;
 use risiti_wire::limits::{RECORD_BYTES_MAX, SEALED_RECEIPT_BYTES_MAX};
-use risiti_wire::seal::{self, Direction, FIRST_GENERATION, Root, SealError};
-use risiti_wire::{Kind, peek, validate_terminal_id};
+use risiti_wire::seal::{self, Direction, FIRST_GENERATION, Key, Root, SealError};
+use risiti_wire::{Kind, WireError, peek, validate_terminal_id};
 
+use super::enrolled::Enrolled;
 use super::partitioner::partition_of;
 use crate::limits;
 
@@ -175,8 +177,20 @@ struct Site {
     root: Root,
     required: bool,
     generations: RwLock<Generations>,
+    enrolled: RwLock<Enrolled>,
     /// Of the records topic; 0: not known.
     partitions: AtomicI32,
+}
+
+impl Site {
+    /// A terminal's key: the enrolled one, if it has enrolled keys of this generation.
+    fn key(&self, terminal: &str, generation: u8, direction: Direction) -> Result<Key, WireError> {
+        let enrolled = self.enrolled.read();
+        match enrolled.key(terminal, generation, direction) {
+            Some(key) => Ok(key.clone()),
+            None => self.root.key(terminal, generation, direction),
+        }
+    }
 }
 
 impl fmt::Debug for Sealing {
@@ -216,6 +230,7 @@ impl Sealing {
                 root,
                 required,
                 generations: RwLock::new(generations),
+                enrolled: RwLock::default(),
                 partitions: AtomicI32::new(0),
             })),
         }
@@ -226,6 +241,21 @@ impl Sealing {
         if let Some(site) = &self.site {
             *site.generations.write() = generations;
         }
+    }
+
+    /// Takes other enrolled keys, for all copies of this one, from the next record on.
+    pub fn set_enrolled(&self, enrolled: Enrolled) {
+        if let Some(site) = &self.site {
+            *site.enrolled.write() = enrolled;
+        }
+    }
+
+    /// Terminals and generations whose enrolled keys it has.
+    #[must_use]
+    pub fn enrolled(&self) -> usize {
+        self.site
+            .as_ref()
+            .map_or(0, |site| site.enrolled.read().len())
     }
 
     /// So many partitions has the records topic. What was settled is remembered by
@@ -289,7 +319,6 @@ impl Sealing {
             )));
         }
         let opened = site
-            .root
             .key(terminal, generation, Direction::Up)
             .map_err(SealError::Wire)
             .and_then(|key| seal::open(&key, terminal, message, buffer));
@@ -313,8 +342,7 @@ impl Sealing {
             return receipt;
         };
         let mut buffer = [0; SEALED_RECEIPT_BYTES_MAX];
-        site.root
-            .key(terminal, generation, Direction::Down)
+        site.key(terminal, generation, Direction::Down)
             .map_err(SealError::Wire)
             .and_then(|key| seal::seal(&key, terminal, &receipt, &mut buffer))
             .map(<[u8]>::to_vec)

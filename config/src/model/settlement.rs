@@ -78,6 +78,14 @@ impl Settlement {
         name.into()
     }
 
+    /// The file beside the root that holds the keys which terminals made themselves.
+    #[must_use]
+    pub fn enrolled_file(root_file: &Path) -> PathBuf {
+        let mut name = root_file.as_os_str().to_owned();
+        name.push(".enrolled");
+        name.into()
+    }
+
     /// Whether what is not sealed is refused.
     #[must_use]
     pub fn seals_are_required(&self) -> bool {

@@ -27,6 +27,8 @@ pub trait Board {
     type Battery: Battery;
     /// The watchdog.
     type Watchdog: Watchdog;
+    /// The source of random bytes.
+    type Entropy: Entropy;
 }
 
 /// The parts of a board.
@@ -47,6 +49,8 @@ pub struct Hardware<B: Board> {
     pub battery: B::Battery,
     /// The watchdog.
     pub watchdog: B::Watchdog,
+    /// The source of random bytes. It is asked before all tasks begin, and never again.
+    pub entropy: B::Entropy,
     /// A number that differs from start to start and from terminal to terminal:
     /// the seed of the reconnect jitter. Not a secret.
     pub seed: u64,
@@ -117,4 +121,18 @@ pub trait Watchdog {
     fn feed_within_ms(&self) -> u32 {
         60_000
     }
+}
+
+/// There are no random bytes to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoEntropy;
+
+/// Bytes that nobody can guess: what keys are made of. Nothing that differs only from
+/// start to start will do.
+pub trait Entropy {
+    /// Fills all of it.
+    ///
+    /// # Errors
+    /// The source does not answer, or doubts itself. What was filled is of no use.
+    async fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoEntropy>;
 }

@@ -22,6 +22,7 @@
 //! | [`printing`] | receipts as ESC/POS |
 //! | [`application`] | keys in, screens out |
 //! | [`terminal`] | all of it together |
+//! | [`vault`] | keys that this terminal made itself |
 //! | [`wipe`] | the end of it: all that was kept is erased |
 #![no_std]
 // Futures of a terminal stay on its one core: nobody asks them to be Send.
@@ -39,4 +40,5 @@ pub mod printing;
 pub mod settings;
 pub mod store;
 pub mod terminal;
+pub mod vault;
 pub mod wipe;

@@ -68,6 +68,10 @@ pub const READ_MS: u64 = 400;
 /// some 10 mA: lit all day it would cost more than the radio.
 pub const DARK_MS: u64 = 120_000;
 
+/// Keys that are to be written down leave the display so long after the last key, and
+/// come back on a key: 56 characters take some three minutes to write and compare.
+pub const KEYS_SHOWN_MS: u64 = 600_000;
+
 /// How long a question that was put off stays away: a few customers.
 pub const POSTPONE_MS: u64 = 300_000;
 

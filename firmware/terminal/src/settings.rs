@@ -31,9 +31,10 @@
 //! | 15 | uint | least battery voltage for the modem, mV | 3,500 |
 //! | 16 | uint | local time: minutes east of UTC, plus 720 | 720 |
 //! | 17 | uint | generation of the keys, 1 to 255 | not sealed |
-//! | 18, 19 | bytes | keys that seal records and open receipts, 16 bytes each | with 17 |
+//! | 18, 19 | bytes | keys that seal records and open receipts, 16 bytes each | with 17, unless 20 is there |
+//! | 20 | uint | 1: the terminal makes the keys of generation 17 itself; never with 18 or 19 | it makes none |
 //!
-//! Keys above 19 are passed over if their value is a uint, a text or bytes: a
+//! Keys above 20 are passed over if their value is a uint, a text or bytes: a
 //! later firmware's settings serve an earlier one.
 
 use minicbor::decode::Decoder;
@@ -56,6 +57,8 @@ const CRC_BYTES: usize = 4;
 const KEYS: u64 = 16;
 /// And with those of sealing.
 const KEYS_SEALED: u64 = 19;
+/// And if the terminal makes those itself: their generation, and that it does.
+const KEYS_OWN: u64 = 18;
 
 /// Local time is up to so many minutes west of UTC: what key 16 counts from.
 const WEST_MINUTES_MAX: i16 = 720;
@@ -181,8 +184,12 @@ pub struct Settings<'a> {
     pub battery_mv_min: u16,
     /// Local time on display and paper: minutes east of UTC, -720 to 840.
     pub utc_offset_minutes: i16,
-    /// None: records go as they are, and receipts are taken as they come.
+    /// None: records go as they are, and receipts are taken as they come; unless the
+    /// terminal makes its own keys.
     pub seal: Option<SealKeys<'a>>,
+    /// The terminal makes its keys itself, of this generation, and keeps them in its
+    /// [`vault`](crate::vault); until it has them it seals nothing and sends nothing.
+    pub own_keys: Option<u8>,
 }
 
 /// A setting, by its name in [`Settings`].
@@ -246,6 +253,7 @@ impl Default for Settings<'_> {
             battery_mv_min: 3_500,
             utc_offset_minutes: 0,
             seal: None,
+            own_keys: None,
         }
     }
 }
@@ -369,6 +377,11 @@ impl<'a> Settings<'a> {
                 S::UtcOffset,
             ),
             (self.seal.is_none_or(|seal| seal.generation > 0), S::Seal),
+            (
+                self.own_keys.is_none_or(|generation| generation > 0),
+                S::Seal,
+            ),
+            (self.seal.is_none() || self.own_keys.is_none(), S::Seal),
         ] {
             if !holds {
                 return Err(SettingsError::Invalid(setting));
@@ -393,10 +406,11 @@ impl<'a> Settings<'a> {
                 17 => seal.generation = Some(byte(&mut decoder)?),
                 18 => seal.record = Some(secret(&mut decoder)?),
                 19 => seal.receipt = Some(secret(&mut decoder)?),
+                20 => seal.own = Some(byte(&mut decoder)?),
                 _ => settings.read_entry(key, &mut decoder)?,
             }
         }
-        settings.seal = seal.whole()?;
+        (settings.seal, settings.own_keys) = seal.whole()?;
         if decoder.position() == map.len() {
             Ok(settings)
         } else {
@@ -441,7 +455,11 @@ impl<'a> Settings<'a> {
         &self,
         to: &mut Encoder<W>,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        to.map(self.seal.map_or(KEYS, |_| KEYS_SEALED))?;
+        to.map(match (self.seal, self.own_keys) {
+            (Some(_), _) => KEYS_SEALED,
+            (None, Some(_)) => KEYS_OWN,
+            (None, None) => KEYS,
+        })?;
         to.u8(1)?.str(self.id)?;
         to.u8(2)?.str(self.host)?;
         to.u8(3)?.u16(self.port)?;
@@ -470,10 +488,16 @@ impl<'a> Settings<'a> {
             to.u8(17)?.u8(seal.generation)?;
             to.u8(18)?.bytes(seal.record)?;
             to.u8(19)?.bytes(seal.receipt)?;
+        } else if let Some(generation) = self.own_keys {
+            to.u8(17)?.u8(generation)?;
+            to.u8(20)?.u8(OWN)?;
         }
         Ok(())
     }
 }
+
+/// Key 20 says this or nothing.
+const OWN: u8 = 1;
 
 /// What was read of the keys: all of it, or nothing.
 #[derive(Default)]
@@ -481,17 +505,23 @@ struct ReadSeal<'a> {
     generation: Option<u8>,
     record: Option<&'a [u8; KEY_BYTES]>,
     receipt: Option<&'a [u8; KEY_BYTES]>,
+    own: Option<u8>,
 }
 
 impl<'a> ReadSeal<'a> {
-    fn whole(self) -> Result<Option<SealKeys<'a>>, SettingsError> {
-        match (self.generation, self.record, self.receipt) {
-            (None, None, None) => Ok(None),
-            (Some(generation), Some(record), Some(receipt)) => Ok(Some(SealKeys {
-                generation,
-                record,
-                receipt,
-            })),
+    /// Keys that were given, or the generation of those that the terminal makes.
+    fn whole(self) -> Result<(Option<SealKeys<'a>>, Option<u8>), SettingsError> {
+        match (self.generation, self.record, self.receipt, self.own) {
+            (None, None, None, None) => Ok((None, None)),
+            (Some(generation), Some(record), Some(receipt), None) => {
+                let keys = SealKeys {
+                    generation,
+                    record,
+                    receipt,
+                };
+                Ok((Some(keys), None))
+            }
+            (Some(generation), None, None, Some(OWN)) => Ok((None, Some(generation))),
             // A terminal that is to seal must not go without.
             _ => Err(SettingsError::Invalid(Setting::Seal)),
         }
@@ -590,6 +620,7 @@ mod tests {
                 record: &[0xa1; KEY_BYTES],
                 receipt: &[0xb2; KEY_BYTES],
             }),
+            own_keys: None,
         }
     }
 
@@ -606,7 +637,11 @@ mod tests {
 
     #[test]
     fn settings_come_back_as_they_went_whatever_follows() {
-        for settings in [usual(), largest()] {
+        let own = Settings {
+            own_keys: Some(7),
+            ..usual()
+        };
+        for settings in [usual(), largest(), own] {
             let mut page = [0xff; 4096];
             let bytes = settings.encode(&mut page).unwrap();
             assert!(bytes <= SETTINGS_BYTES_MAX, "{bytes}");
@@ -749,6 +784,51 @@ mod tests {
         assert_eq!(Settings::decode(&block(&short)), refused);
         let shown = format!("{:?}", largest().seal.unwrap());
         assert_eq!(shown, "generation 255");
+    }
+
+    #[test]
+    fn keys_are_given_or_made_by_the_terminal_and_never_both() {
+        let key = [&[0x50][..], &[0x5a; 16]].concat();
+        let parts = [
+            vec![0x11, 2],
+            [&[0x12][..], &key].concat(),
+            [&[0x13][..], &key].concat(),
+            vec![0x14, 1],
+        ];
+        let decoded = |parts: &[&Vec<u8>]| {
+            let mut map = vec![0xa2 + parts.len() as u8];
+            map.extend_from_slice(b"\x01\x61a\x02\x61h");
+            parts.iter().for_each(|part| map.extend_from_slice(part));
+            let mut bytes = [&MAGIC[..], &[VERSION, 0, map.len() as u8]].concat();
+            let sum = checksum(&bytes, &map);
+            bytes.extend_from_slice(&map);
+            bytes.extend_from_slice(&sum.to_be_bytes());
+            Settings::decode(&bytes).map(|settings| (settings.seal.is_some(), settings.own_keys))
+        };
+        let refused = Err(SettingsError::Invalid(Setting::Seal));
+        for present in 0..16_u8 {
+            let some: Vec<&Vec<u8>> = (0..4)
+                .filter(|part| present & 1 << part != 0)
+                .map(|part| &parts[part])
+                .collect();
+            let expected = match present {
+                0b0000 => Ok((false, None)),
+                0b0111 => Ok((true, None)),
+                0b1001 => Ok((false, Some(2))),
+                _ => refused,
+            };
+            assert_eq!(decoded(&some), expected, "{present:04b}");
+        }
+        // Neither no nor anything else that a later version may mean; no generation 0.
+        for other in [vec![0x14, 0], vec![0x14, 2], vec![0x14, 0x41, 1]] {
+            assert_eq!(decoded(&[&parts[0], &other]), refused);
+        }
+        assert_eq!(decoded(&[&vec![0x11, 0], &parts[3]]), refused);
+        let both = Settings {
+            own_keys: Some(255),
+            ..largest()
+        };
+        assert_eq!(both.encode(&mut [0; 1024]).map(drop), refused.map(drop));
     }
 
     #[test]

@@ -12,11 +12,15 @@
 //! | `radio` | the schedule, payments, the key that fetches | modem |
 //! | `care` | time | battery gauge, watchdog |
 //!
+//! Before them come the terminal's own keys, if it makes them itself: made, kept and
+//! shown once by `enrol`.
+//!
 //! They share the store, one operation at a time, and a `desk` over which facts
 //! and orders pass. A power cut is a dropped future.
 
 mod care;
 mod desk;
+mod enrol;
 mod paper;
 mod people;
 mod pulse;
@@ -38,16 +42,18 @@ use crate::limits::{SCREEN_COLUMNS, SCREEN_ROWS};
 use crate::printing::Printer;
 use crate::settings::Settings;
 use crate::store::{Counters, Opening, Store, StoreError};
+use crate::vault::{BeforeVault, Holder, OwnKeys};
 use care::Care;
 use desk::{Desk, SharedStore};
+use enrol::Enrolment;
 use paper::Paper;
 use people::People;
 use radio::{Radio, Told};
 
 /// Runs a terminal from its start on, until it is dropped: a power cut.
 ///
-/// If the flash can't be read the display says so and the watchdog is not fed:
-/// what a reset puts right goes on after it.
+/// If the flash can't be read, or the terminal has to make its own keys and has none, the
+/// display says so and the watchdog is not fed: what a reset puts right goes on after it.
 #[expect(
     clippy::manual_async_fn,
     reason = "what an async function takes by value stands in its future twice"
@@ -69,16 +75,43 @@ async fn work<B: Board>(hardware: &mut Hardware<B>, settings: &Settings<'_>) -> 
         modem,
         battery,
         watchdog,
+        entropy,
         seed,
     } = hardware;
+    let own = match settings.own_keys {
+        None => Ok(None),
+        Some(generation) => {
+            let mut enrolment: Enrolment<'_, B> = Enrolment {
+                clock,
+                flash,
+                keypad,
+                display,
+                watchdog,
+                entropy,
+            };
+            let id = settings.id;
+            let keys: Task<'_, Result<OwnKeys, &Screen>> =
+                pin!(enrolment.keys(Holder { id, generation }));
+            keys.await.map(Some)
+        }
+    };
+    let mut settings = *settings;
+    if let Ok(Some(own)) = &own {
+        settings.seal = Some(own.seal());
+    }
+    let settings = &settings;
     let mut scratch = Scratch::new();
-    let store: Option<SharedStore<_>> = {
-        let opening: Task<'_, Opened<&mut B::Flash>> = pin!(Store::open(flash));
-        opening.await.ok().map(|(store, _)| Mutex::new(store))
+    let store: Option<SharedStore<_>> = match own {
+        Err(_) => None,
+        Ok(_) => {
+            let opening: Task<'_, Opened<BeforeVault<&mut B::Flash>>> =
+                pin!(Store::open(BeforeVault(flash)));
+            opening.await.ok().map(|(store, _)| Mutex::new(store))
+        }
     };
     // Borrowed: what is moved once more stands in the future once more.
     let Some(store) = &store else {
-        display.show(&NO_STORAGE).await;
+        display.show(own.err().unwrap_or(&NO_STORAGE)).await;
         return pending().await;
     };
     let before = {

@@ -9,8 +9,9 @@
 //!
 //! # Format, version 1
 //!
-//! The order stands where the settings stood. So token and keys are gone with it,
-//! before the flash is looked at.
+//! The order stands where the settings stood. So the token, and keys that were given,
+//! are gone with it, before the flash is looked at. Keys that the terminal made itself
+//! are the first that is erased.
 //!
 //! | bytes | field |
 //! | --- | --- |
@@ -26,6 +27,7 @@ use crate::hardware::{Board, Display as _, Hardware, Screen, Watchdog as _};
 use crate::limits::{SCREEN_COLUMNS, SCREEN_ROWS};
 use crate::printing::line::Line;
 use crate::store::Store;
+use crate::vault::BeforeVault;
 
 const MAGIC: [u8; 4] = *b"RWIP";
 const VERSION: u8 = 1;
@@ -105,7 +107,7 @@ pub async fn wipe<B: Board>(hardware: &mut Hardware<B>, order: Order) -> Screen 
     }
     let page_bytes = B::Flash::ERASE_SIZE as u32;
     let pages = flash.capacity() as u32 / page_bytes;
-    for page in 0..pages {
+    for page in in_turn(pages) {
         watchdog.feed();
         if page % SHOW_EVERY_PAGES == 0 {
             let left = Some(pages - page);
@@ -118,12 +120,18 @@ pub async fn wipe<B: Board>(hardware: &mut Hardware<B>, order: Order) -> Screen 
     told(Ok(()))
 }
 
+/// The pages of a flash of so many, the vault's first.
+pub fn in_turn(pages: u32) -> impl Iterator<Item = u32> {
+    let vault = pages.saturating_sub(1);
+    (vault..pages).chain(0..vault)
+}
+
 /// Whether nobody waits for anything in there.
 ///
 /// # Errors
 /// Somebody does, or that can't be told.
 pub async fn finished<F: NorFlash>(flash: F) -> Result<(), Refused> {
-    let opened = Store::open(flash).await;
+    let opened = Store::open(BeforeVault(flash)).await;
     let (store, opening) = opened.map_err(|_| Refused::Unreadable)?;
     let levels = store.levels();
     match levels.waiting.saturating_add(levels.to_print) {

@@ -6,8 +6,10 @@
 use embassy_futures::block_on;
 use embedded_storage_async::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use risiti_sim::nor::{Nor, NorError};
+use risiti_terminal::hardware::{Entropy, NoEntropy};
 use risiti_terminal::store::Store;
-use risiti_terminal::wipe::{ORDER_BYTES, Order, Refused, erase, finished};
+use risiti_terminal::vault::{BeforeVault, Holder, Vault};
+use risiti_terminal::wipe::{ORDER_BYTES, Order, Refused, erase, finished, in_turn};
 
 const PAGE: usize = 1024;
 const PAGES: usize = 16;
@@ -35,7 +37,7 @@ fn an_order_comes_back_as_it_went_and_no_flipped_bit_or_cut_is_one() {
 /// A chip on which one payment was saved.
 fn paid() -> Chip {
     let chip = Chip::new(PAGES * PAGE);
-    let (mut store, _) = block_on(Store::open(chip.handle())).unwrap();
+    let (mut store, _) = block_on(Store::open(BeforeVault(chip.handle()))).unwrap();
     let saved = block_on(store.save(|_, into| {
         into[..4].copy_from_slice(b"paid");
         Ok(4)
@@ -51,7 +53,7 @@ fn a_payment_without_receipt_and_a_receipt_without_paper_are_unfinished() {
         block_on(finished(chip.handle())),
         Err(Refused::Unfinished(1))
     );
-    let (mut store, _) = block_on(Store::open(chip.handle())).unwrap();
+    let (mut store, _) = block_on(Store::open(BeforeVault(chip.handle()))).unwrap();
     block_on(store.take_receipt(1, b"receipt")).unwrap();
     assert_eq!(
         block_on(finished(chip.handle())),
@@ -72,6 +74,40 @@ fn what_can_not_be_read_may_be_somebodys_payment() {
     let at = chip.image().windows(4).position(|bytes| bytes == b"paid");
     chip.overwrite(at.expect("it is there"), &[0; 4]);
     assert_eq!(block_on(finished(chip.handle())), Err(Refused::Unreadable));
+}
+
+#[test]
+fn keys_that_the_terminal_made_are_erased_first_and_with_all_the_rest() {
+    let chip = paid();
+    let holder = Holder {
+        id: "t1",
+        generation: 1,
+    };
+    let made = block_on(Vault::of(chip.handle()).keys(holder, false, &mut Counting));
+    let keys = made.unwrap();
+    let record = *keys.seal().record;
+    let stands = || chip.image().windows(16).any(|bytes| bytes == record);
+    assert!(stands());
+    let mut pages: Vec<u32> = in_turn(PAGES as u32).collect();
+    assert_eq!(block_on(erase(&mut chip.handle(), pages[0])), Ok(()));
+    assert!(!stands());
+    pages.sort_unstable();
+    assert_eq!(pages, (0..PAGES as u32).collect::<Vec<_>>());
+    for page in pages {
+        assert_eq!(block_on(erase(&mut chip.handle(), page)), Ok(()));
+    }
+    assert!(chip.image().iter().all(|byte| *byte == 0xff));
+}
+
+/// Bytes that differ.
+struct Counting;
+
+impl Entropy for Counting {
+    async fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        let each = bytes.iter_mut().enumerate();
+        each.for_each(|(at, byte)| *byte = at as u8);
+        Ok(())
+    }
 }
 
 #[test]

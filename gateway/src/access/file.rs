@@ -132,13 +132,14 @@ pub fn edit<T>(
     })
 }
 
-/// Replaces a file by a text, whole or not at all, while nobody else does.
+/// Replaces a file by a text, whole or not at all, while nobody else does. A text that
+/// is secret overwrites itself when it is dropped.
 ///
 /// # Errors
 /// It can't be written, or no text is made.
-pub fn replace<T, E: From<FileError>>(
+pub fn replace<S: AsRef<str>, T, E: From<FileError>>(
     path: &Path,
-    make: impl FnOnce() -> Result<(String, T), E>,
+    make: impl FnOnce() -> Result<(S, T), E>,
 ) -> Result<T, E> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -155,7 +156,7 @@ pub fn replace<T, E: From<FileError>>(
         .map_err(io(&lock_path))?;
     lock.lock().map_err(io(&lock_path))?;
     let (text, done) = make()?;
-    write(path, directory, &text).map_err(io(path))?;
+    write(path, directory, text.as_ref()).map_err(io(path))?;
     Ok(done)
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod dead;
+mod enroll;
 mod picture;
 mod record;
 pub mod run;

@@ -19,7 +19,7 @@ use risiti_wire::Account;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, run, say, settle_page, site};
+use super::{Failure, enroll, run, say, settle_page, site};
 use crate::limits;
 
 /// How often a line of the log says what was settled.
@@ -89,11 +89,9 @@ fn sealing(settings: &risiti_config::Settlement) -> Result<Sealing, Failure> {
     };
     let generations = site::read_generations(file)?;
     let root = site::read_root(file)?;
-    Ok(Sealing::new(
-        root,
-        settings.seals_are_required(),
-        generations,
-    ))
+    let sealing = Sealing::new(root, settings.seals_are_required(), generations);
+    sealing.set_enrolled(enroll::read_enrolled(file)?);
+    Ok(sealing)
 }
 
 /// The embedded cluster lives in the gateway's process, which leaves its address
@@ -144,6 +142,10 @@ async fn serve(config: &Config, setup: SettlementSetup) -> Result<(), Failure> {
         .root_file
         .as_deref()
         .map(|file| site::GenerationsFile::new(file, setup.sealing.clone()));
+    let mut enrolled = settings
+        .root_file
+        .as_deref()
+        .map(|file| enroll::EnrolledFile::new(file, setup.sealing.clone()));
     tracing::info!(
         instance = settings.instance,
         group = settings.group,
@@ -171,6 +173,9 @@ async fn serve(config: &Config, setup: SettlementSetup) -> Result<(), Failure> {
             _ = reread.tick() => {
                 if let Some(generations) = &mut generations {
                     generations.look();
+                }
+                if let Some(enrolled) = &mut enrolled {
+                    enrolled.look();
                 }
             }
         }

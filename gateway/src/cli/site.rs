@@ -20,7 +20,7 @@ use super::Failure;
 use crate::limits::{GENERATIONS_BYTES_MAX, ROOT_FILE_BYTES_MAX};
 
 /// Others may not read, write or run it.
-const OTHERS: u32 = 0o007;
+pub(super) const OTHERS: u32 = 0o007;
 
 /// What is done about a site.
 #[derive(Subcommand)]

@@ -14,7 +14,7 @@ use risiti_bridge::settlement::Accepted;
 use risiti_sim::package::Package;
 use risiti_wire::seal::FIRST_GENERATION;
 
-use super::{Failure, picture, site};
+use super::{Failure, enroll, picture, site};
 use crate::access::{FileError, Registry, Terminal, Token, file};
 use crate::limits::REGISTRY_BYTES_MAX;
 
@@ -59,6 +59,19 @@ pub enum Command {
         out: Out,
         #[command(flatten)]
         registry: RegistryFile,
+    },
+    /// Enrols the keys that a terminal made itself, once: reads the code that it shows
+    /// from standard input. For whoever has the site's root, never for a gateway.
+    Enroll {
+        /// Its id.
+        id: String,
+        /// The site's root; the keys go into FILE.enrolled beside it.
+        #[arg(long, value_name = "FILE")]
+        root: PathBuf,
+        /// The generation that it shows; without it, the newest that FILE.generations
+        /// says.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+        generation: Option<u8>,
     },
     /// Ends a terminal's tokens; gateways close its connection at once.
     Revoke {
@@ -116,11 +129,22 @@ pub struct Out {
     /// never had, and settlement accepts them.
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
+    /// The terminal makes its keys itself and shows them once, for `risiti terminal
+    /// enroll`; no root is needed, and the file holds none.
+    #[arg(long, requires = "out")]
+    own_keys: bool,
+    /// Their generation, one that this terminal never had: 1 for a new one. With --root,
+    /// FILE.generations says it, and that one is accepted.
+    #[arg(long, value_name = "N", requires = "own_keys", conflicts_with = "root",
+        value_parser = clap::value_parser!(u8).range(1..))]
+    generation: Option<u8>,
 }
 
 /// How long settlement takes what was sealed with a terminal's former keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Former {
+    /// There are none.
+    New,
     /// The terminal changes its keys some day.
     Kept,
     /// It is set up anew.
@@ -159,7 +183,13 @@ impl Out {
         let failed = |error| format!("{}: {error}", path.display());
         let mut package = Package::new(id, token.expose(), self.gateway.as_deref());
         let mut keys = String::new();
-        if let Some(root_file) = &self.root {
+        if self.own_keys {
+            let generation = self.own_generation(id, path, former)?;
+            package = package.with_own_keys(generation);
+            keys = format!(
+                "\nkeys         generation {generation}, made by the terminal and shown once; then: risiti terminal enroll {id} --root FILE"
+            );
+        } else if let Some(root_file) = &self.root {
             if path.try_exists().map_err(failed)? {
                 return Err(failed(std::io::ErrorKind::AlreadyExists.into()).into());
             }
@@ -183,6 +213,23 @@ impl Out {
         ))
     }
 
+    /// The generation of keys that the terminal is to make.
+    fn own_generation(&self, id: &str, path: &Path, former: Former) -> Result<u8, Failure> {
+        if let Some(root_file) = &self.root {
+            let failed = |error| format!("{}: {error}", path.display());
+            if path.try_exists().map_err(failed)? {
+                return Err(failed(std::io::ErrorKind::AlreadyExists.into()).into());
+            }
+            return next_generation(root_file, id, former);
+        }
+        self.generation
+            .or_else(|| (former == Former::New).then_some(FIRST_GENERATION))
+            .ok_or_else(|| {
+                format!("terminal {id} had keys before; say which generation comes next with --generation (its display shows the one it has now), or let --root FILE tell")
+                    .into()
+            })
+    }
+
     fn take_back(&self) {
         for path in self.out.iter().chain(&self.qr) {
             let _ = std::fs::remove_file(path);
@@ -197,7 +244,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
             reinstate,
             out,
             registry,
-        } => with_token(&id, &out, &registry, Former::Ended, |r, token| {
+        } => with_token(&id, &out, &registry, reinstated(reinstate), |r, token| {
             r.add(&id, token.digest(), reinstate)
         }),
         Command::List { registry } => {
@@ -246,6 +293,11 @@ pub fn run(command: Command) -> Result<(), Failure> {
         } => with_token(&id, &out, &registry, Former::Kept, |r, token| {
             r.rotate(&id, token.digest(), again)
         }),
+        Command::Enroll {
+            id,
+            root,
+            generation,
+        } => enroll::enroll(&root, &id, generation),
         Command::Revoke { id, root, registry } => {
             let was_valid = file::edit(&registry.path()?, |r| r.revoke(&id))?;
             if let Some(root_file) = &root {
@@ -263,6 +315,14 @@ pub fn run(command: Command) -> Result<(), Failure> {
             replace,
             registry,
         } => import(&file, replace, &registry),
+    }
+}
+
+fn reinstated(is_reinstated: bool) -> Former {
+    if is_reinstated {
+        Former::Ended
+    } else {
+        Former::New
     }
 }
 
@@ -302,7 +362,7 @@ fn with_token(
 fn next_generation(root_file: &Path, id: &str, former: Former) -> Result<u8, Failure> {
     site::accept(root_file, id, |before| {
         let newest = match before {
-            None if former == Former::Ended => Some(FIRST_GENERATION),
+            None if former != Former::Kept => Some(FIRST_GENERATION),
             before => before.unwrap_or_default().last().checked_add(1),
         };
         let newest = newest.ok_or_else(|| {

@@ -14,6 +14,7 @@
 //! | `gateway` | `host:port` of its gateway; absent if nobody said |
 //! | `seal.generation` | of its keys; the table is absent if it is to seal nothing |
 //! | `seal.record`, `seal.receipt` | its two keys, 32 hexadecimal digits each |
+//! | `seal.own` | true: it makes the keys of this generation itself; then none stand here |
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -48,7 +49,11 @@ pub struct Package {
 #[serde(deny_unknown_fields)]
 struct Seal {
     generation: u8,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    own: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     record: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     receipt: String,
 }
 
@@ -79,10 +84,30 @@ impl Package {
         let keys = Keys::of(root, &self.id, generation).map_err(io::Error::other)?;
         self.seal = Some(Seal {
             generation,
+            own: false,
             record: hex(keys.record.expose()),
             receipt: hex(keys.receipt.expose()),
         });
         Ok(self)
+    }
+
+    /// Of a terminal that makes its keys of this generation itself.
+    #[must_use]
+    pub fn with_own_keys(mut self, generation: u8) -> Self {
+        self.seal = Some(Seal {
+            generation,
+            own: true,
+            record: String::new(),
+            receipt: String::new(),
+        });
+        self
+    }
+
+    /// The generation of the keys that it makes itself, if it does.
+    #[must_use]
+    pub fn own_keys(&self) -> Option<u8> {
+        let seal = self.seal.as_ref()?;
+        seal.own.then_some(seal.generation)
     }
 
     /// Its keys.
@@ -93,15 +118,18 @@ impl Package {
         let Some(seal) = &self.seal else {
             return Ok(None);
         };
+        if seal.own && seal.generation > 0 && seal.record.is_empty() && seal.receipt.is_empty() {
+            return Ok(None);
+        }
         let key = |direction, digits| Key::from_hex(direction, seal.generation, digits);
         match (
             key(Direction::Up, &seal.record),
             key(Direction::Down, &seal.receipt),
         ) {
-            (Some(record), Some(receipt)) => Ok(Some(Keys { record, receipt })),
+            (Some(record), Some(receipt)) if !seal.own => Ok(Some(Keys { record, receipt })),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "seal: a generation from 1 and two keys of 32 hexadecimal digits are expected",
+                "seal: a generation from 1 and either two keys of 32 hexadecimal digits or own = true are expected",
             )),
         }
     }
@@ -203,6 +231,27 @@ mod tests {
         }
         assert!(!format!("{:?}", super::tests::package()).contains("5ecret"));
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_terminal_that_makes_its_own_keys_is_given_none() {
+        let own = package().with_own_keys(2);
+        assert_eq!(own.own_keys(), Some(2));
+        assert!(own.keys().unwrap().is_none());
+        let text = own.to_text().unwrap();
+        assert!(text.contains("own = true"), "{text}");
+        assert!(
+            !text.contains("record") && !text.contains("receipt"),
+            "{text}"
+        );
+        let read: Package = toml::from_str(&text).unwrap();
+        assert_eq!(read.own_keys(), Some(2));
+        assert!(package().with_own_keys(0).keys().is_err());
+        // Both is neither.
+        let mut both = package().sealed(&Root::new([7; ROOT_BYTES]), 1).unwrap();
+        assert_eq!(both.own_keys(), None);
+        both.seal.as_mut().unwrap().own = true;
+        assert!(both.keys().is_err());
     }
 
     #[test]

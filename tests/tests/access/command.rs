@@ -1,6 +1,8 @@
 //! `risiti terminal`, as a person uses it, beside a gateway that runs.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use risiti_sim::package::Package;
 use risiti_sim::site::Keys;
 use risiti_tests::risiti_command::{output, risiti};
 use risiti_tests::wire_client::{Connect, Wire};
+use risiti_wire::seal::code;
 
 use crate::house::House;
 use crate::site::{client, site};
@@ -69,6 +72,131 @@ fn a_terminal_is_added_rotated_and_revoked_while_the_gateway_runs() -> io::Resul
     let again = token_in(&terminal(&registry, &["add", "--reinstate", "17"]).unwrap());
     house.until("it is back", || code(&house, "17", &again) == 0);
     client(house.addr(), 5, "7").ping()
+}
+
+/// `risiti terminal enroll` with this on its standard input.
+fn enroll(args: &[&str], typed: &str) -> Result<String, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("typed");
+    std::fs::write(&path, typed).unwrap();
+    let mut command = risiti(["terminal", "enroll"]);
+    command.args(args).stdin(File::open(&path).unwrap());
+    let ended = output(&mut command, Duration::from_secs(60)).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match ended.status.success() {
+        true => Ok(text(&ended.stdout)),
+        false => Err(text(&ended.stderr)),
+    }
+}
+
+/// What a terminal shows of these keys.
+fn shown(terminal: &str, generation: u8, byte: u8) -> String {
+    let rows = code::encode(terminal, generation, &[byte; 16], &[byte + 1; 16]);
+    let rows: Vec<&str> = rows.iter().map(|r| str::from_utf8(r).unwrap()).collect();
+    rows.join("\n")
+}
+
+#[test]
+fn keys_that_a_terminal_made_are_enrolled_once_for_the_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (registry, root) = (dir.path().join("terminals.toml"), path("site.root"));
+    assert!(
+        risiti(["site", "new-root", &root])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let file = path("17.terminal");
+    let said = terminal(&registry, &["add", "17", "--own-keys", "--out", &file]).unwrap();
+    assert!(
+        said.contains("generation 1, made by the terminal"),
+        "{said}"
+    );
+    let package = Package::read(file.as_ref()).unwrap();
+    assert_eq!(package.own_keys(), Some(1));
+    assert!(package.keys().unwrap().is_none());
+
+    // A wrong character, another terminal's, half of it: refused, and nothing shown.
+    let right = shown("17", 1, 0x61);
+    let beside = dir.path().join("site.root.enrolled");
+    let last = if right.ends_with('7') { "8" } else { "7" };
+    let mut wrong = right.clone();
+    wrong.replace_range(right.len() - 1.., last);
+    for (typed, says) in [
+        (wrong.as_str(), "row 4, character 14"),
+        (&shown("18", 1, 0x61), "does not fit"),
+        (&shown("17", 2, 0x61), "does not fit"),
+        (&right[..30], "has 28 characters"),
+        ("", "has 0 characters"),
+    ] {
+        let refused = enroll(&["17", "--root", &root], typed).unwrap_err();
+        assert!(refused.contains(says), "{refused}");
+        assert!(
+            !refused.contains(&right[..14]) && !beside.exists(),
+            "{refused}"
+        );
+    }
+    let said = enroll(&["17", "--root", &root], &right).unwrap();
+    assert!(said.contains("generation 1, enrolled"), "{said}");
+    let mode = std::fs::metadata(&beside).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let held = std::fs::read_to_string(&beside).unwrap();
+    assert_eq!(
+        held,
+        format!("17 1 {} {}\n", "61".repeat(16), "62".repeat(16))
+    );
+    // Once: neither the same ones nor others.
+    for typed in [&right, &shown("17", 1, 0x70)] {
+        let refused = enroll(&["17", "--root", &root], typed).unwrap_err();
+        assert!(refused.contains("rotate 17 --own-keys"), "{refused}");
+    }
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), held);
+
+    // The next generation: without the root somebody has to say which.
+    let next = path("17-next.terminal");
+    let rotate = ["rotate", "17", "--own-keys", "--out", &next];
+    let refused = terminal(&registry, &rotate).unwrap_err();
+    assert!(refused.contains("--generation"), "{refused}");
+    let said = terminal(&registry, &[&rotate[..], &["--generation", "2"]].concat()).unwrap();
+    assert!(said.contains("generation 2"), "{said}");
+    assert_eq!(Package::read(next.as_ref()).unwrap().own_keys(), Some(2));
+    let args = ["17", "--root", &root, "--generation", "2"];
+    enroll(&args, &shown("17", 2, 0x70)).unwrap();
+    let generations = std::fs::read_to_string(path("site.root.generations")).unwrap();
+    assert_eq!(generations, "17 2 1\n");
+    // Beside the root it is found, and accepted.
+    let third = path("17-third.terminal");
+    let rotate = ["rotate", "17", "--again", "--own-keys", "--root", &root];
+    terminal(&registry, &[&rotate[..], &["--out", &third]].concat()).unwrap();
+    assert_eq!(Package::read(third.as_ref()).unwrap().own_keys(), Some(3));
+    enroll(&["17", "--root", &root], &shown("17", 3, 0x7a)).unwrap();
+    let held = std::fs::read_to_string(&beside).unwrap();
+    assert_eq!(held.lines().count(), 3);
+
+    // What is not accepted any more is not enrolled, nor is what a revoked one had.
+    let beside_generations = path("site.root.generations");
+    std::fs::write(&beside_generations, "17 3 3\n20 revoked 4\n").unwrap();
+    let args = ["17", "--root", &root, "--generation", "2"];
+    let refused = enroll(&args, &shown("17", 2, 1)).unwrap_err();
+    assert!(refused.contains("rotate 17 --own-keys"), "{refused}");
+    let refused = enroll(&["20", "--root", &root], &shown("20", 4, 1)).unwrap_err();
+    assert!(
+        refused.contains("add 20 --reinstate --own-keys"),
+        "{refused}"
+    );
+    let args = ["20", "--root", &root, "--generation", "5"];
+    enroll(&args, &shown("20", 5, 1)).unwrap();
+    let generations = std::fs::read_to_string(&beside_generations).unwrap();
+    assert_eq!(generations, "17 3 3\n20 5 5\n");
+
+    // What others can read is refused.
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = enroll(&["18", "--root", &root], &shown("18", 1, 1)).unwrap_err();
+    assert!(refused.contains("chmod 600"), "{refused}");
+    // A code is no argument, and keys are not made without a file for the token.
+    assert!(enroll(&["17", "--root", &root, &right], "").is_err());
+    assert!(terminal(&registry, &["add", "19", "--own-keys"]).is_err());
 }
 
 #[test]

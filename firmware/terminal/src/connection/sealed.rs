@@ -2,7 +2,8 @@
 //!
 //! Promises: with keys, a record leaves sealed, and the same record always as the same
 //! bytes; a receipt counts only if settlement sealed it for this terminal. Never: a
-//! receipt that is open, or another's, taken for want of a better one.
+//! receipt that is open, or another's, taken for want of a better one; anything at all
+//! while a terminal that is to make its own keys has none.
 
 use risiti_wire::seal::{self, Direction, SealError};
 
@@ -28,7 +29,7 @@ pub(super) fn record<'a>(
     into: &'a mut [u8],
 ) -> Option<&'a [u8]> {
     let Some(keys) = &settings.seal else {
-        return Some(open);
+        return settings.own_keys.is_none().then_some(open);
     };
     let key = keys.key(Direction::Up).ok()?;
     seal::seal(&key, settings.id, open, into).ok()
@@ -41,7 +42,10 @@ pub(super) fn receipt<'a>(
     into: &'a mut [u8],
 ) -> Came<'a> {
     let Some(keys) = &settings.seal else {
-        return Came::Open(payload);
+        return match settings.own_keys {
+            None => Came::Open(payload),
+            Some(_) => Came::Stranger,
+        };
     };
     let opened = keys
         .key(Direction::Down)
@@ -52,5 +56,23 @@ pub(super) fn receipt<'a>(
         Err(SealError::Wire(_)) => Came::Unreadable,
         Err(SealError::OtherGeneration(_)) => Came::Stranger,
         Err(_) => Came::Forged,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_that_is_to_make_its_keys_sends_and_believes_nothing_without_them() {
+        let open = Settings::default();
+        assert_eq!(record(&open, b"record", &mut []), Some(&b"record"[..]));
+        assert!(matches!(receipt(&open, b"r", &mut []), Came::Open(b"r")));
+        let own = Settings {
+            own_keys: Some(1),
+            ..open
+        };
+        assert_eq!(record(&own, b"record", &mut []), None);
+        assert!(matches!(receipt(&own, b"r", &mut []), Came::Stranger));
     }
 }

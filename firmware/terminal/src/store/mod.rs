@@ -9,7 +9,8 @@
 //!
 //! # Layout, version 1
 //!
-//! The flash is three rings of pages; a page is what the flash erases at once.
+//! The flash is three rings of pages; a page is what the flash erases at once. In a
+//! terminal it ends before the last page, which is the [vault](crate::vault)'s.
 //!
 //! | pages | ring | slot | holds |
 //! | --- | --- | --- | --- |

@@ -55,7 +55,11 @@
 //!
 //! So there is a key for each terminal, generation and direction: what one terminal
 //! knows opens nothing of another's, and a record can't come back as a receipt.
+//!
+//! Or a terminal makes its two keys itself, 32 random bytes, and they are enrolled with
+//! settlement once, by a [`code`]; of that generation none is derived then.
 
+pub mod code;
 mod cose;
 mod key;
 

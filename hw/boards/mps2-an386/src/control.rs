@@ -1,10 +1,11 @@
 //! What is no serial line on a real board, by the control UART: the battery
-//! gauge, the modem's key, and word of a panic.
+//! gauge, the modem's key, random bytes, and word of a panic.
 //!
 //! | from the board | means | to the board |
 //! | --- | --- | --- |
 //! | `?` | how many millivolts has the battery? | decimal digits, line feed |
 //! | `K` / `k` | the modem's power key is driven high / low | |
+//! | `R` | 32 random bytes, please | 32 bytes; none if there are none |
 //! | `!`, decimal digits, line feed | panic in this line of a source; a reset follows | |
 
 use core::convert::Infallible;
@@ -12,7 +13,7 @@ use core::convert::Infallible;
 use embassy_futures::select::{Either, select};
 use embedded_hal::digital::{ErrorType, OutputPin};
 use embedded_io_async::Read;
-use risiti_terminal::hardware::{self, Clock as _};
+use risiti_terminal::hardware::{self, Clock as _, NoEntropy};
 
 use crate::clock::Clock;
 use crate::registers::UARTS;
@@ -20,6 +21,9 @@ use crate::serial::{Receiver, Sender, Serial};
 
 /// The world answers at once; if it has gone away, the terminal must not.
 const GAUGE_MS_MAX: u64 = 1000;
+
+/// A machine that is at its limits is slow to start.
+const ENTROPY_MS_MAX: u64 = 60_000;
 
 /// Where the modem's key and the gauge's question meet: the line of the control
 /// UART that both may use.
@@ -68,6 +72,50 @@ impl hardware::Battery for Battery {
             self.last = millivolts;
         }
         self.last
+    }
+}
+
+/// Random bytes of whoever runs the emulator: this board has no source of its own, so
+/// it is a simulated part. Keys that are made of them are as good as that machine's.
+pub struct Entropy {
+    line: Serial,
+    clock: Clock,
+}
+
+impl Entropy {
+    /// On the line of the gauge. The terminal asks for random bytes before it looks at
+    /// its battery, so neither takes an answer for the other.
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            line: Serial::of(LINE),
+            clock,
+        }
+    }
+}
+
+/// Bytes that one question brings.
+const ENTROPY_BYTES: usize = 32;
+
+impl hardware::Entropy for Entropy {
+    async fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        let until_ms = self.clock.now_ms() + ENTROPY_MS_MAX;
+        for part in bytes.chunks_mut(ENTROPY_BYTES) {
+            self.line.sender.try_write(b"R");
+            let mut answer = [0; ENTROPY_BYTES];
+            let mut rest = &mut answer[..];
+            while !rest.is_empty() {
+                let count = self.line.receiver.try_read(rest);
+                rest = rest.get_mut(count..).unwrap_or_default();
+                if self.clock.now_ms() >= until_ms {
+                    return Err(NoEntropy);
+                }
+                self.clock.sleep(1).await;
+            }
+            for (to, from) in part.iter_mut().zip(answer) {
+                *to = from;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ mod watchdog;
 
 use clock::Clock;
 use console::{Display, Keypad};
-use control::{Battery, PowerKey};
+use control::{Battery, Entropy, PowerKey};
 use nor::Nor;
 use risiti_terminal::hardware::{Board, Hardware};
 use risiti_terminal::modem::Sim800;
@@ -41,6 +41,7 @@ impl Board for Mps2An386 {
     type Modem = Sim800<Serial, PowerKey, Clock>;
     type Battery = Battery;
     type Watchdog = Watchdog;
+    type Entropy = Entropy;
 }
 
 /// Starts the board. To be called once, first of all.
@@ -60,6 +61,7 @@ pub fn take() -> Hardware<Mps2An386> {
         modem: Sim800::new(modem, power_key, clock),
         battery: Battery::new(control, clock),
         watchdog: Watchdog::start(),
+        entropy: Entropy::new(clock),
         seed: registers::seed(),
     };
     registers::enable_interrupts();

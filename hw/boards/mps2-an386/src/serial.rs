@@ -123,6 +123,14 @@ impl Serial {
     /// Starts this line; `line` is 0 to 3.
     pub(crate) fn start(line: usize, baud: u32) -> Self {
         UARTS[line % 4].start(baud);
+        Self::of(line)
+    }
+}
+
+impl Serial {
+    /// Another near end of a line that was started. What comes in goes to whichever
+    /// asks for it first.
+    pub(crate) fn of(line: usize) -> Self {
         Self {
             receiver: Receiver { line },
             sender: Sender { line },

@@ -24,6 +24,7 @@ pub mod battery;
 mod bound;
 pub mod clock;
 pub mod display;
+mod entropy;
 pub mod keypad;
 pub mod nor;
 pub mod printer;
@@ -32,7 +33,6 @@ mod watchdog;
 use embassy_futures::join::{join, join3};
 use embassy_nrf::buffered_uarte::BufferedUarte;
 use embassy_nrf::gpio::{Input, Level, Output, OutputDrive, Pull};
-use embassy_nrf::rng::Rng;
 use embassy_nrf::twim::{self, Twim};
 use embassy_nrf::uarte::{self, Baudrate};
 use static_cell::ConstStaticCell;
@@ -41,6 +41,7 @@ use battery::Battery;
 use bound::Interrupts;
 use clock::Clock;
 use display::Display;
+pub use entropy::Entropy;
 use keypad::{Keypad, Matrix};
 use nor::Nor;
 use printer::Printer;
@@ -76,6 +77,7 @@ impl Board for Nrf52840Dk {
     type Modem = Sim800<BufferedUarte<'static>, Output<'static>, Clock>;
     type Battery = Battery;
     type Watchdog = Watchdog;
+    type Entropy = Entropy;
 }
 
 /// What goes on beside the terminal: keys are scanned, screens drawn, and what
@@ -171,8 +173,8 @@ pub async fn take() -> (Hardware<Nrf52840Dk>, Background) {
         io2: p.P0_22,
         io3: p.P0_23,
     };
-    let mut seed = [0; 8];
-    Rng::new_blocking(p.RNG).blocking_fill_bytes(&mut seed);
+    let mut entropy = Entropy::start(p.RNG);
+    let seed = entropy.seed();
 
     let supply = Output::new(p.P1_15, Level::Low, OutputDrive::Standard);
     let power_key = Output::new(p.P1_03, Level::Low, OutputDrive::Standard);
@@ -188,7 +190,8 @@ pub async fn take() -> (Hardware<Nrf52840Dk>, Background) {
             input: p.P0_03,
         },
         watchdog,
-        seed: u64::from_le_bytes(seed),
+        entropy,
+        seed,
     };
     (hardware, Background { matrix, panel })
 }

@@ -5,6 +5,8 @@
 pub enum Said {
     /// It asks for the battery's voltage; answer with [`millivolts`].
     HowMuch,
+    /// It wants random bytes; answer with 32.
+    HowRandom,
     /// The modem's power key is driven high.
     KeyHigh,
     /// The modem's power key is driven low.
@@ -26,6 +28,7 @@ impl ControlReader {
     pub fn take(&mut self, byte: u8) -> Option<Said> {
         match (byte, self.line) {
             (b'?', _) => Some(Said::HowMuch),
+            (b'R', _) => Some(Said::HowRandom),
             (b'K', _) => Some(Said::KeyHigh),
             (b'k', _) => Some(Said::KeyLow),
             (b'!', _) => {
@@ -46,6 +49,9 @@ impl ControlReader {
     }
 }
 
+/// Bytes of the answer to [`Said::HowRandom`].
+pub const RANDOM_BYTES: usize = 32;
+
 /// The answer to [`Said::HowMuch`].
 #[must_use]
 pub fn millivolts(millivolts: u16) -> Vec<u8> {
@@ -59,13 +65,14 @@ mod tests {
     #[test]
     fn what_the_board_says_is_understood() {
         let mut reader = ControlReader::default();
-        let said: Vec<Said> = b"?K!00217\nk"
+        let said: Vec<Said> = b"?KR!00217\nk"
             .iter()
             .filter_map(|&b| reader.take(b))
             .collect();
         let all = [
             Said::HowMuch,
             Said::KeyHigh,
+            Said::HowRandom,
             Said::Panicked(217),
             Said::KeyLow,
         ];

@@ -10,7 +10,7 @@
 //! | console | keypad and display | [`World`] |
 //! | modem | UART1 | [`modem`](crate::modem) |
 //! | printer | UART2 | [`printer`](crate::printer) |
-//! | control | battery gauge, the modem's key, word of a panic | [`World`] |
+//! | control | battery gauge, the modem's key, random bytes, word of a panic | [`World`] |
 
 mod console;
 mod control;
@@ -22,4 +22,4 @@ mod world;
 pub use footprint::Footprint;
 pub use machine::{Lines, Machine, MachineSpec, blank_flash};
 pub use terminal::{EmulatedTerminal, Moment, Setup};
-pub use world::{Wiring, World};
+pub use world::{Entropy, Wiring, World};

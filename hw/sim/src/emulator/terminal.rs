@@ -106,6 +106,7 @@ impl EmulatedTerminal {
         let keys = package.keys()?;
         let len = Settings {
             seal: keys.as_ref().map(Keys::settings),
+            own_keys: package.own_keys(),
             token: package.token.as_bytes(),
             id: &setup.id,
             host: &setup.gateway.ip().to_string(),
@@ -235,6 +236,13 @@ impl EmulatedTerminal {
             let _ = timeout_at(look_at.min(until), screens.changed()).await;
         }
         Ok(())
+    }
+
+    /// Presses a key; it is lost if it has no power.
+    pub fn press(&self, key: Key) {
+        if let Some((_, wiring)) = &self.running {
+            wiring.press(key);
+        }
     }
 
     /// What stands around it.

@@ -5,7 +5,8 @@
 //! the machine that runs now, or none. Never: a look into the terminal past its
 //! display and its papers.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::Lines;
 use super::console::ScreenReader;
-use super::control::{self, ControlReader, Said};
+use super::control::{self, ControlReader, RANDOM_BYTES, Said};
 use crate::clock::SimClock;
 use crate::modem::{ModemSim, Serial};
 use crate::operator::console_byte;
@@ -35,6 +36,27 @@ const KEYS_WAITING_MAX: usize = 64;
 /// What a battery shows until somebody sets it: a good one.
 const MILLIVOLTS: u16 = 3_900;
 
+/// Where a terminal's random bytes come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Entropy {
+    /// This machine: keys that a terminal makes are its secret.
+    #[default]
+    Machine,
+    /// A source that is stuck at this byte.
+    Stuck(u8),
+}
+
+impl Entropy {
+    fn bytes(self) -> io::Result<[u8; RANDOM_BYTES]> {
+        let mut bytes = [0; RANDOM_BYTES];
+        match self {
+            Self::Machine => File::open("/dev/urandom")?.read_exact(&mut bytes)?,
+            Self::Stuck(byte) => bytes.fill(byte),
+        }
+        Ok(bytes)
+    }
+}
+
 /// What stands around a terminal. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -48,6 +70,7 @@ struct Shared {
     printer: Mutex<PrinterCore>,
     papers: Mutex<Vec<Paper>>,
     millivolts: Mutex<u16>,
+    entropy: Mutex<Entropy>,
     panics: Mutex<Vec<u32>>,
     screen: watch::Sender<Option<Screen>>,
 }
@@ -69,6 +92,7 @@ impl World {
             printer: Mutex::new(PrinterCore::new(printer)),
             papers: Mutex::default(),
             millivolts: Mutex::new(MILLIVOLTS),
+            entropy: Mutex::default(),
             panics: Mutex::default(),
             screen: watch::Sender::new(None),
         };
@@ -135,6 +159,11 @@ impl World {
         *self.shared.millivolts.lock() = millivolts;
     }
 
+    /// From now on its random bytes come from there.
+    pub fn set_entropy(&self, entropy: Entropy) {
+        *self.shared.entropy.lock() = entropy;
+    }
+
     /// The modem.
     #[must_use]
     pub fn modem(&self) -> &ModemSim {
@@ -192,6 +221,10 @@ impl World {
                     Some(Said::HowMuch) => {
                         let millivolts = *self.shared.millivolts.lock();
                         line.write_all(&control::millivolts(millivolts)).await?;
+                    }
+                    Some(Said::HowRandom) => {
+                        let entropy = *self.shared.entropy.lock();
+                        line.write_all(&entropy.bytes()?).await?;
                     }
                     Some(Said::KeyHigh) => self.shared.modem.press(true),
                     Some(Said::KeyLow) => self.shared.modem.press(false),

@@ -14,7 +14,7 @@ use risiti_terminal::modem::Sim800;
 use risiti_terminal::settings::Settings;
 use risiti_terminal::terminal;
 
-use super::board::{BoardClock, BoardFlash, BoardWatchdog, SimBoard};
+use super::board::{BoardClock, BoardEntropy, BoardFlash, BoardWatchdog, SimBoard};
 use super::console::Console;
 use crate::battery::{Battery, BatteryProfile, Gauge};
 use crate::clock::SimClock;
@@ -151,6 +151,7 @@ impl Desk {
             modem: Modem::new(self.modem.serial(), self.modem.power_key(), clock.clone()),
             battery: Gauge::new(battery, self.world.clone()),
             watchdog,
+            entropy: BoardEntropy(fastrand::Rng::with_seed(1)),
             seed: 1,
             clock,
         };

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use embedded_storage_async::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
-use risiti_terminal::hardware::{Board, Clock, Watchdog};
+use risiti_terminal::hardware::{Board, Clock, Entropy, NoEntropy, Watchdog};
 use risiti_terminal::modem::Modem;
 
 use super::console::{ConsoleDisplay, ConsoleKeypad};
@@ -30,6 +30,7 @@ impl<M: Modem, F: NorFlash> Board for SimBoard<M, F> {
     type Modem = M;
     type Battery = Gauge<SimClock>;
     type Watchdog = BoardWatchdog;
+    type Entropy = BoardEntropy;
 }
 
 /// Time since the board has started.
@@ -108,6 +109,17 @@ impl NorFlash for BoardFlash {
 
     async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorError> {
         or_dark(self.nor.write(offset, bytes).await).await
+    }
+}
+
+/// Random bytes as a simulation draws them: the same with the same seed.
+#[derive(Debug)]
+pub struct BoardEntropy(pub fastrand::Rng);
+
+impl Entropy for BoardEntropy {
+    async fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        self.0.fill(bytes);
+        Ok(())
     }
 }
 

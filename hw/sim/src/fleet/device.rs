@@ -19,7 +19,7 @@ use risiti_terminal::settings::Settings;
 use risiti_terminal::terminal;
 use tokio::sync::{Notify, watch};
 
-use super::board::{BoardClock, BoardFlash, BoardWatchdog, SimBoard};
+use super::board::{BoardClock, BoardEntropy, BoardFlash, BoardWatchdog, SimBoard};
 use super::book::Book;
 use super::console::Console;
 use super::person::Person;
@@ -174,6 +174,7 @@ impl Device {
             modem: Modem::new(self.modem.serial(), key, clock.clone()),
             battery: self.gauge.clone(),
             watchdog,
+            entropy: BoardEntropy(Rng::with_seed(self.chance.u64(..))),
             seed: self.chance.u64(..),
             clock,
         };

@@ -16,7 +16,9 @@ use embedded_storage_async::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use risiti_sim::nor::{Nor, NorError};
 use risiti_sim::printer::{PrinterCore, PrinterModel};
 use risiti_terminal::energy::Radio;
-use risiti_terminal::hardware::{Battery, Board, Clock, Display, Key, Keypad, Screen, Watchdog};
+use risiti_terminal::hardware::{
+    Battery, Board, Clock, Display, Entropy, Key, Keypad, NoEntropy, Screen, Watchdog,
+};
 use risiti_terminal::limits::{SCREEN_COLUMNS, SCREEN_ROWS};
 use risiti_terminal::modem::{Modem, ModemError, Network};
 
@@ -185,6 +187,7 @@ impl Board for Parts {
     type Modem = Pipe;
     type Battery = Full;
     type Watchdog = Asleep;
+    type Entropy = Drawn;
 }
 
 /// Time since the board started.
@@ -337,6 +340,16 @@ impl Watchdog for Asleep {
 
     fn feed_within_ms(&self) -> u32 {
         3_600_000
+    }
+}
+
+/// Random bytes as the world draws them: its terminals are given their keys.
+pub struct Drawn(pub Rc<Cells>);
+
+impl Entropy for Drawn {
+    async fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        self.0.chance.borrow_mut().fill(bytes);
+        Ok(())
     }
 }
 

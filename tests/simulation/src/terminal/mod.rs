@@ -24,13 +24,15 @@ use risiti_terminal::terminal;
 
 use crate::contract::{Controls, Ms, chance};
 pub use board::{Ask, Line};
-use board::{Asleep, BoardClock, BoardFlash, Cells, Console, Full, Parts, Pipe, PrinterLine};
+use board::{
+    Asleep, BoardClock, BoardFlash, Cells, Console, Drawn, Full, Parts, Pipe, PrinterLine,
+};
 use person::People;
 pub use person::{Meant, Saved, Seen};
 
 /// Bytes of a terminal's flash: some 130 records and 8 receipts; small enough that
-/// pages are erased in a run.
-const FLASH_BYTES: usize = 8 * 4096;
+/// pages are erased in a run. The last page is the vault's.
+const FLASH_BYTES: usize = 9 * 4096;
 
 /// Polls at one instant after which the firmware is taken to spin.
 const POLLS_MAX: u32 = 10_000;
@@ -165,6 +167,7 @@ impl Terminal {
             modem: Pipe(Rc::clone(&self.cells)),
             battery: Full,
             watchdog: Asleep,
+            entropy: Drawn(Rc::clone(&self.cells)),
             seed: self.cells.draw_seed(),
         };
         let (id, provision, no_resend) = (self.id.clone(), self.provision, self.controls.no_resend);

@@ -84,6 +84,7 @@ impl Settled {
         let keys = package.keys()?;
         let mut settings = Settings {
             seal: keys.as_ref().map(Keys::settings),
+            own_keys: package.own_keys(),
             id: &package.id,
             host,
             port,
