@@ -132,6 +132,8 @@ fn view(folder: &std::path::Path) -> View {
         open_reports: vec![report],
         trace,
         terminals: config.terminals,
+        listeners: Vec::new(),
+        insecure: Arc::default(),
     }
 }
 
