@@ -11,7 +11,7 @@
 //! | 0x4000_6000 | UART2: printer | 4, 5 |
 //! | 0x4000_7000 | UART3: control | 18, 19 |
 //! | 0x4000_8000 | watchdog (SP805) at 25 MHz | reset |
-//! | 0x0038_0000 | settings, 512 bytes, put there by the emulator | |
+//! | 0x0038_0000 | settings, put there by the emulator | |
 //! | 0x0038_0400 | seed, 8 bytes, put there by the emulator | |
 //! | 0x0038_0408 | how many times as fast the clock runs, likewise; 0 is once | |
 //! | 0x2100_0000 | 16 MB that outlive the emulator: the NOR flash | |
@@ -19,6 +19,7 @@
 
 use cortex_m::peripheral::NVIC;
 use cortex_m_rt::{ExceptionFrame, exception};
+use risiti_terminal::limits::SETTINGS_BYTES_MAX;
 
 use crate::{clock, control, serial};
 
@@ -30,6 +31,7 @@ pub const NOR_BYTES: usize = 8 * 1024 * 1024;
 
 const SETTINGS: usize = 0x0038_0000;
 const SEED: usize = 0x0038_0400;
+const _: () = assert!(SETTINGS + SETTINGS_BYTES_MAX <= SEED);
 const PACE: usize = 0x0038_0408;
 const NOR: usize = 0x2100_0000;
 
@@ -173,7 +175,7 @@ pub mod watchdog {
 }
 
 /// What the emulator put there: the settings as a host wrote them.
-pub fn settings() -> &'static [u8; 512] {
+pub fn settings() -> &'static [u8; SETTINGS_BYTES_MAX] {
     // SAFETY: this memory is outside of what the linker knows, holds what it
     // holds from before the reset on, and nothing writes to it.
     unsafe { &*core::ptr::with_exposed_provenance(SETTINGS) }

@@ -5,6 +5,7 @@
 
 use embassy_nrf::{Peri, PeripheralType, bind_interrupts, peripherals};
 use embassy_nrf::{buffered_uarte, qspi, saadc, twim};
+use risiti_terminal::limits::SETTINGS_BYTES_MAX;
 
 bind_interrupts!(
     /// The interrupts that the drivers use.
@@ -21,7 +22,7 @@ bind_interrupts!(
 const SETTINGS: usize = 0x000F_F000;
 
 /// The settings, as `make flash` wrote them.
-pub fn settings() -> &'static [u8; 512] {
+pub fn settings() -> &'static [u8; SETTINGS_BYTES_MAX] {
     // SAFETY: this page is flash, outside of what the linker knows, and nothing in
     // this image writes to it.
     unsafe { &*core::ptr::with_exposed_provenance(SETTINGS) }
