@@ -19,7 +19,7 @@ use crate::limits::REGISTRY_BYTES_MAX;
 pub enum FileError {
     /// The operating system.
     #[error(
-        "registry {path}: {source}; make it, and its directory, readable for the gateway's user and writable for whoever changes it"
+        "{path}: {source}; whoever serves has to be able to read it, and whoever changes it, to write it and its directory"
     )]
     Io {
         /// The file.
