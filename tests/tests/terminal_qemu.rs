@@ -292,10 +292,37 @@ fn a_terminal_is_wiped_on_order_and_no_payment_that_somebody_waits_for_without_a
 }
 
 /// What an operator types, and no more: `risiti …`, which must succeed.
-fn typed<const N: usize>(words: [&str; N]) {
-    let ended = output(&mut risiti(words), Duration::from_secs(60)).unwrap();
+fn typed(words: &[&str]) {
+    let mut command = risiti(words.iter().copied());
+    let ended = output(&mut command, Duration::from_secs(60)).unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(ended.status.success(), "risiti {words:?}: {said}");
+}
+
+fn path(dir: &Path, name: &str) -> String {
+    dir.join(name).display().to_string()
+}
+
+/// A new site with a gateway that lets nobody in but who was added; and its root.
+fn site(dir: &Path) -> (RoundTrip, String) {
+    let (root, registry) = (path(dir, "site.root"), path(dir, REGISTRY));
+    typed(&["site", "new-root", &root]);
+    let closed = format!(
+        "[access]\nanonymous = \"none\"\nregistry = {registry:?}\n[settlement]\nroot_file = {root:?}\n"
+    );
+    let trip = RoundTrip::start_with(ProcessSwitches::default(), &closed).unwrap();
+    (trip, root)
+}
+
+const REGISTRY: &str = "terminals.toml";
+
+/// The package of terminal t0, which is added with keys from there.
+fn added(dir: &Path, gateway: SocketAddr, keys: &[&str]) -> Package {
+    let (registry, file) = (path(dir, REGISTRY), path(dir, "t0.terminal"));
+    let add = ["terminal", "add", "t0", "--registry", &registry];
+    let to = ["--gateway", &gateway.to_string(), "--out", &file];
+    typed(&[&add, keys, &to].concat());
+    Package::read(file.as_ref()).unwrap()
 }
 
 /// From a new site and a gateway that lets nobody in to a receipt on paper: what the
@@ -304,34 +331,10 @@ fn typed<const N: usize>(words: [&str; N]) {
 fn g9_g10_a_terminal_that_was_added_pays_and_prints_its_first_receipt() {
     let _turn = turn();
     let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let (root, registry, file) = (
-        path("site.root"),
-        path("terminals.toml"),
-        path("t0.terminal"),
-    );
-    typed(["site", "new-root", &root]);
-    let closed = format!(
-        "[access]\nanonymous = \"none\"\nregistry = {registry:?}\n[settlement]\nroot_file = {root:?}\n"
-    );
-    let trip = RoundTrip::start_with(ProcessSwitches::default(), &closed).unwrap();
+    let (trip, root) = site(dir.path());
     let gateway = trip.gateway.mqtt_addr();
-    let address = gateway.to_string();
-    typed([
-        "terminal",
-        "add",
-        "t0",
-        "--registry",
-        &registry,
-        "--root",
-        &root,
-        "--gateway",
-        &address,
-        "--out",
-        &file,
-    ]);
-    let package = Package::read(file.as_ref()).unwrap();
-    assert_eq!(package.gateway.as_deref(), Some(address.as_str()));
+    let package = added(dir.path(), gateway, &["--root", &root]);
+    assert_eq!(package.gateway, Some(gateway.to_string()));
     let pays = |package| {
         let setup = Setup {
             image: image().unwrap(),
@@ -421,32 +424,9 @@ fn enrolled(root: &str, dir: &Path, typed: &str) -> Result<(), String> {
 fn g10_a_terminal_makes_its_own_keys_and_what_they_seal_is_settled_once_they_are_enrolled() {
     let _turn = turn();
     let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let (root, registry, file) = (
-        path("site.root"),
-        path("terminals.toml"),
-        path("t0.terminal"),
-    );
-    typed(["site", "new-root", &root]);
-    let closed = format!(
-        "[access]\nanonymous = \"none\"\nregistry = {registry:?}\n[settlement]\nroot_file = {root:?}\n"
-    );
-    let trip = RoundTrip::start_with(ProcessSwitches::default(), &closed).unwrap();
+    let (trip, root) = site(dir.path());
     let gateway = trip.gateway.mqtt_addr();
-    let address = gateway.to_string();
-    typed([
-        "terminal",
-        "add",
-        "t0",
-        "--registry",
-        &registry,
-        "--own-keys",
-        "--gateway",
-        &address,
-        "--out",
-        &file,
-    ]);
-    let package = Package::read(file.as_ref()).unwrap();
+    let package = added(dir.path(), gateway, &["--own-keys"]);
     assert!(package.keys().unwrap().is_none());
     let setup = Setup {
         image: image().unwrap(),
