@@ -73,17 +73,13 @@ impl Settlement {
     /// The file beside the root that says which generations of keys are accepted.
     #[must_use]
     pub fn generations_file(root_file: &Path) -> PathBuf {
-        let mut name = root_file.as_os_str().to_owned();
-        name.push(".generations");
-        name.into()
+        beside(root_file, ".generations")
     }
 
     /// The file beside the root that holds the keys which terminals made themselves.
     #[must_use]
     pub fn enrolled_file(root_file: &Path) -> PathBuf {
-        let mut name = root_file.as_os_str().to_owned();
-        name.push(".enrolled");
-        name.into()
+        beside(root_file, ".enrolled")
     }
 
     /// Whether what is not sealed is refused.
@@ -91,6 +87,12 @@ impl Settlement {
     pub fn seals_are_required(&self) -> bool {
         self.root_file.is_some() && self.sealing.unwrap_or_default() == Sealing::Required
     }
+}
+
+fn beside(root_file: &Path, extension: &str) -> PathBuf {
+    let mut name = root_file.as_os_str().to_owned();
+    name.push(extension);
+    name.into()
 }
 
 impl Default for Settlement {

@@ -8,7 +8,6 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, ErrorKind, IsTerminal as _, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use risiti_bridge::settlement::{Accepted, Enrolled, Sealing};
@@ -115,14 +114,7 @@ fn text_of(path: &Path) -> Result<Option<Zeroizing<String>>, Failure> {
         file => file.map_err(unreadable)?,
     };
     let metadata = file.metadata().map_err(unreadable)?;
-    let mode = metadata.permissions().mode();
-    if mode & site::OTHERS != 0 {
-        return Err(format!(
-            "{shown} is open to every user of this machine (mode {:03o}); run: chmod 600 {shown}",
-            mode & 0o777
-        )
-        .into());
-    }
+    site::require_private(&metadata, path)?;
     if metadata.len() > ENROLLED_BYTES_MAX {
         return Err(format!("{shown} is longer than {ENROLLED_BYTES_MAX} bytes; take away keys of former generations").into());
     }
@@ -186,6 +178,7 @@ impl EnrolledFile {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use risiti_bridge::settlement::Generations;
     use risiti_wire::seal::{Direction, Key, Root};

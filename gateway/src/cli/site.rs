@@ -6,7 +6,7 @@
 //! write is refused with what to do. Never: a root in an error, a log line or on a
 //! screen.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use super::Failure;
 use crate::limits::{GENERATIONS_BYTES_MAX, ROOT_FILE_BYTES_MAX};
 
 /// Others may not read, write or run it.
-pub(super) const OTHERS: u32 = 0o007;
+const OTHERS: u32 = 0o007;
 
 /// What is done about a site.
 #[derive(Subcommand)]
@@ -73,6 +73,19 @@ fn new_root(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses a file that every user of this machine can open.
+pub(super) fn require_private(metadata: &Metadata, path: &Path) -> Result<(), String> {
+    let mode = metadata.permissions().mode();
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    let shown = path.display();
+    Err(format!(
+        "{shown} is open to every user of this machine (mode {:03o}); run: chmod 600 {shown}",
+        mode & 0o777
+    ))
+}
+
 /// Reads a site's root.
 pub(super) fn read_root(path: &Path) -> Result<Root, Failure> {
     let shown = path.display();
@@ -82,14 +95,8 @@ pub(super) fn read_root(path: &Path) -> Result<Root, Failure> {
         )
     };
     let file = File::open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-    if mode & OTHERS != 0 {
-        return Err(format!(
-            "settlement.root_file {shown} is open to every user of this machine (mode {:03o}); run: chmod 600 {shown}",
-            mode & 0o777
-        )
-        .into());
-    }
+    let metadata = file.metadata().map_err(unreadable)?;
+    require_private(&metadata, path).map_err(|error| format!("settlement.root_file {error}"))?;
     let mut text = Zeroizing::new(String::new());
     file.take(ROOT_FILE_BYTES_MAX)
         .read_to_string(&mut text)
