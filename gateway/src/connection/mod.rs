@@ -80,6 +80,7 @@ pub async fn serve(
         retained: VecDeque::new(),
         retained_coming: false,
         write_deadline: None,
+        is_unheard: false,
         held_until_ms: 0,
         over: None,
     };
@@ -159,6 +160,9 @@ struct Shell {
     retained_coming: bool,
     /// When the client must have taken some of what waits to be written.
     write_deadline: Option<Instant>,
+    /// Nothing can be written any more. What the client sent before is still taken: the
+    /// reading tells when there is no more.
+    is_unheard: bool,
     /// Until then its PUBLISHes stay unread: it has sent more than it may.
     held_until_ms: u64,
     over: Option<Box<Closed>>,
@@ -167,9 +171,7 @@ impl Shell {
     async fn run(mut self, mut transport: Transport) {
         loop {
             self.work().await;
-            if self.write(&mut transport).is_err() {
-                self.connection.handle_transport_lost();
-            }
+            self.write(&mut transport);
             // Writing may have made room for deliveries, or ended it all.
             self.work().await;
             if let Some(closed) = &self.over {
@@ -233,7 +235,8 @@ impl Shell {
         // A connection that is told to go takes no more work.
         let reads = self.connection.wants_input() && self.mailbox.farewell().is_none();
         let saturated = !self.connection.wants_input() && self.broker.is_saturated();
-        let writes = !self.connection.transmit().is_empty() || transport.wants_write();
+        let writes =
+            !self.is_unheard && (!self.connection.transmit().is_empty() || transport.wants_write());
         let deadline = self.deadline(saturated);
         let mailbox = self.mailbox.clone();
         let broker = self.broker.clone();

@@ -41,27 +41,37 @@ impl Shell {
     }
 
     /// Writes as much as the socket takes. True: nothing waits any more.
-    pub(super) fn write(&mut self, transport: &mut Transport) -> io::Result<bool> {
+    pub(super) fn write(&mut self, transport: &mut Transport) -> bool {
         let out = self.connection.transmit();
-        let written = transport.write(out)?;
+        if self.is_unheard {
+            out.clear();
+            return true;
+        }
+        let Ok(written) = transport.write(out) else {
+            out.clear();
+            self.is_unheard = true;
+            // However long its input is held back.
+            self.write_deadline
+                .get_or_insert(from_now(self.broker.limits().write_timeout_s));
+            return true;
+        };
         if written.any || written.all {
             self.write_deadline = None;
         }
         if !written.all {
-            let timeout_s = self.broker.limits().write_timeout_s;
             self.write_deadline
-                .get_or_insert_with(|| Instant::now() + Duration::from_secs(u64::from(timeout_s)));
+                .get_or_insert(from_now(self.broker.limits().write_timeout_s));
         } else if out.capacity() > limits::WRITE_BUFFER_KEPT_BYTES {
             *out = BytesMut::new();
         }
-        Ok(written.all)
+        written.all
     }
 
     /// Writes the last bytes (DISCONNECT, CONNACK) for a moment at most.
     pub(super) async fn drain(&mut self, transport: &mut Transport) {
         let give_up = Instant::now() + limits::LAST_WRITE;
         while !self.connection.transmit().is_empty() || transport.wants_write() {
-            if self.write(transport).unwrap_or(true) {
+            if self.write(transport) {
                 return;
             }
             tokio::select! {
@@ -70,6 +80,10 @@ impl Shell {
             }
         }
     }
+}
+
+fn from_now(seconds: u32) -> Instant {
+    Instant::now() + Duration::from_secs(u64::from(seconds))
 }
 
 /// Lets a client read why it is closed: closing a socket while it still sends

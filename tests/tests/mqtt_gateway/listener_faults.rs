@@ -95,6 +95,38 @@ fn a_disconnect_in_the_middle_of_a_burst_harms_nobody() -> io::Result<()> {
     Ok(())
 }
 
+/// Whoever closes with something unread resets the connection. What it had sent before
+/// is here all the same, and is not thrown away because no answer can be written.
+#[test]
+fn what_was_sent_before_a_reset_is_taken() -> io::Result<()> {
+    const BURST: u16 = 60; // within the Receive Maximum
+    let house = House::new();
+    for version in VERSIONS {
+        let mut hears = house.clean(version, "hears")?;
+        hears.subscribe(&[("a/#", 1)])?;
+        for qos in [0, 1] {
+            for round in 0..20 {
+                let mut hasty = Wire::open(house.addr(), version)?;
+                hasty.send_connect(&Connect::clean(version, &format!("hasty-{round}")))?;
+                hasty.stream().peek(&mut [0])?; // its CONNACK stays unread
+                // More than the gateway reads at a time, behind something it answers.
+                let mut bytes = vec![0xC0, 0];
+                for id in 1..=BURST {
+                    let message = Message::new("a/b", format!("{id:0600}"), qos).id(id);
+                    bytes.extend(hasty.publish_bytes(&message));
+                }
+                bytes.extend([0xE0, 0]);
+                hasty.send_raw(&bytes)?;
+                drop(hasty);
+                for id in 1..=BURST {
+                    assert_eq!(hears.take()?.text(), format!("{id:0600}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_last_persistent_member_of_a_share_may_leave() -> io::Result<()> {
     let house = House::new();
