@@ -65,6 +65,8 @@ pub struct Settings {
     pub switches: HouseSwitches,
     /// Who pays.
     pub terminals: Terminals,
+    /// Which verdict ends the run before all are killed.
+    pub ends: fn(&EpochVerdict) -> bool,
     /// Whether everybody's data and logs stay if there is a fault.
     pub keeps: bool,
 }
@@ -116,9 +118,9 @@ pub fn run(settings: &Settings) -> io::Result<Outcome> {
         match epoch(&mut house, &mut course, until, settings, &mut outcome) {
             Ok(verdict) => {
                 println!("{} kills: {verdict}", house.kills());
-                let clean = verdict.is_clean();
+                let ends = (settings.ends)(&verdict);
                 outcome.verdict = Some(verdict);
-                if !clean {
+                if ends {
                     break;
                 }
             }
