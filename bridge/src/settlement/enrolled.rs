@@ -99,11 +99,7 @@ impl Enrolled {
         let _ = write!(with, "{terminal} {generation}");
         for key in [record, receipt] {
             with.push(' ');
-            for byte in key.expose() {
-                for half in [byte >> 4, byte & 15] {
-                    with.extend(char::from_digit(half.into(), 16));
-                }
-            }
+            let _ = key.write_hex(&mut with);
         }
         with.push('\n');
         Ok(with)

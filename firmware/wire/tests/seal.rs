@@ -122,6 +122,9 @@ fn a_root_is_read_from_its_digits() {
     let digits = "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F";
     let read = Root::from_hex(digits).unwrap();
     assert_eq!(read.expose(), root().expose());
+    let mut written = String::new();
+    read.write_hex(&mut written).unwrap();
+    assert_eq!(written, digits.to_lowercase());
     for wrong in [
         "",
         &digits[2..],

@@ -21,11 +21,11 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use risiti_wire::seal::{Direction, Key, Root};
+use risiti_wire::seal::{Direction, KEY_BYTES, Key, Root};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::PACKAGE_BYTES_MAX;
-use crate::site::{Keys, hex};
+use crate::site::Keys;
 
 const VERSION: u32 = 1;
 
@@ -57,6 +57,13 @@ struct Seal {
     receipt: String,
 }
 
+/// Whole at once: a text that grows leaves copies behind.
+fn digits(key: &Key) -> String {
+    let mut digits = String::with_capacity(2 * KEY_BYTES);
+    let _ = key.write_hex(&mut digits);
+    digits
+}
+
 impl std::fmt::Debug for Package {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Package").field("id", &self.id).finish()
@@ -85,8 +92,8 @@ impl Package {
         self.seal = Some(Seal {
             generation,
             own: false,
-            record: hex(keys.record.expose()),
-            receipt: hex(keys.receipt.expose()),
+            record: digits(&keys.record),
+            receipt: digits(&keys.receipt),
         });
         Ok(self)
     }

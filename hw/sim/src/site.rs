@@ -16,11 +16,6 @@ use risiti_wire::limits::{
 };
 use risiti_wire::seal::{self, Direction, FIRST_GENERATION, Key, ROOT_BYTES, Root, SealError};
 
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A site and its root.
 #[derive(Clone)]
 pub struct Site {
@@ -93,7 +88,8 @@ impl Site {
     /// # Errors
     /// It can't be written.
     pub fn write_root(&self, path: &Path) -> io::Result<()> {
-        let digits = hex(self.root.expose());
+        let mut digits = String::with_capacity(2 * ROOT_BYTES);
+        let _ = self.root.write_hex(&mut digits);
         let mut file = File::options()
             .create(true)
             .write(true)

@@ -3,6 +3,8 @@
 //! Promises: a key is overwritten when it is dropped, and shown by nothing but
 //! [`Key::expose`] and [`Root::expose`]. Never: `Debug`, `Display`, or a comparison.
 
+use core::fmt;
+
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -37,6 +39,16 @@ fn from_hex<const BYTES: usize>(digits: &str) -> Option<Zeroizing<[u8; BYTES]>> 
     Some(bytes)
 }
 
+/// Straight into `out`: no digit of a secret stays anywhere else.
+fn write_hex(bytes: &[u8], out: &mut dyn fmt::Write) -> fmt::Result {
+    for byte in bytes {
+        for half in [byte >> 4, byte & 15] {
+            out.write_char(char::from_digit(half.into(), 16).unwrap_or_default())?;
+        }
+    }
+    Ok(())
+}
+
 /// What all keys of a site are derived of: 32 random bytes, known to settlement and to
 /// whoever provisions terminals.
 #[derive(Clone)]
@@ -55,7 +67,15 @@ impl Root {
         from_hex(digits).map(Self)
     }
 
-    /// Its bytes, for the file that keeps them.
+    /// Writes its 64 hexadecimal digits, as [`Root::from_hex`] takes them.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_hex(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        write_hex(&*self.0, out)
+    }
+
+    /// Its bytes.
     #[must_use]
     pub fn expose(&self) -> &[u8; ROOT_BYTES] {
         &self.0
@@ -123,6 +143,14 @@ impl Key {
     #[must_use]
     pub fn from_hex(direction: Direction, generation: u8, digits: &str) -> Option<Self> {
         Self::new(direction, generation, *from_hex(digits)?).ok()
+    }
+
+    /// Writes its hexadecimal digits, as [`Key::from_hex`] takes them.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_hex(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        write_hex(&*self.bytes, out)
     }
 
     /// Which way what it seals goes.
