@@ -6,8 +6,7 @@
 //! the next batch begins behind our own sync: so no copy that a power cut could
 //! take back is ever the only one.
 
-use std::collections::{HashSet, VecDeque};
-use std::ops::Bound;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -15,16 +14,15 @@ use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::database::Database;
 use crate::mark::Mark;
 use crate::{StoreError, limits};
 
 use super::batch::{bytes_of, pieces_of};
-use super::envelope::{ENTRY, Envelope, Head, Kind, LIFE_SHIFT};
+use super::fresh::{self, NotCompacted};
 use super::log::{self, Appended, LogEnd, LogWriter};
-use super::rebuild::NotCompacted;
+use super::sweep::Sweep;
 use super::writes::Writes;
-use super::{CommitSink, Queue, Shared, Work, read, rebuild};
+use super::{CommitSink, Queue, Shared, Work, read};
 
 /// Where the committer begins.
 pub(super) struct Start {
@@ -47,7 +45,6 @@ pub(super) fn spawn(shared: Arc<Shared>, start: Start) -> Result<JoinHandle<()>,
                 mark: start.mark,
                 mark_written: Instant::now(),
                 sweep: Sweep::default(),
-                newest: Newest::default(),
                 log: start.log,
                 log_end: start.log_end,
                 displaced: false,
@@ -64,7 +61,6 @@ struct Committer {
     mark: Mark,
     mark_written: Instant,
     sweep: Sweep,
-    newest: Newest,
     log: LogWriter,
     /// How far the row log reached with `stamp`.
     log_end: LogEnd,
@@ -72,74 +68,6 @@ struct Committer {
     /// is written.
     displaced: bool,
 }
-
-/// Where the search for forgotten tombstones stands.
-struct Sweep {
-    /// Go on behind this key of sled's.
-    after: Vec<u8>,
-    active: bool,
-    tombstones_since: usize,
-    /// Written since it was last begun.
-    bytes_since: u64,
-    /// What lives in the part that it has gone over.
-    live_bytes: u64,
-    /// What lives in all of it, once that is known.
-    found: Option<u64>,
-}
-
-impl Default for Sweep {
-    fn default() -> Self {
-        Self {
-            after: vec![ENTRY],
-            // The lives before may have left some.
-            active: true,
-            tombstones_since: 0,
-            bytes_since: 0,
-            live_bytes: 0,
-            found: None,
-        }
-    }
-}
-
-/// Which of this life's tombstones are the newest [`limits::TOMBSTONES_MAX`], about:
-/// what was deleted before them is forgotten, however few commits ago.
-#[derive(Debug, Default)]
-pub(super) struct Newest {
-    /// Since the last of `marks`.
-    written: usize,
-    /// The commit at which each [`SWEEP_AFTER_TOMBSTONES`] were full, oldest first.
-    marks: VecDeque<u64>,
-}
-
-impl Newest {
-    /// This commit has written so many.
-    pub(super) fn note(&mut self, tombstones: usize, stamp: u64) {
-        self.written += tombstones;
-        if self.written >= SWEEP_AFTER_TOMBSTONES {
-            self.written = 0;
-            self.marks.push_back(stamp);
-            if self.marks.len() > limits::TOMBSTONES_MAX / SWEEP_AFTER_TOMBSTONES {
-                self.marks.pop_front();
-            }
-        }
-    }
-
-    /// Whether this one is not among them.
-    pub(super) fn forgets(&self, tombstone: u64) -> bool {
-        self.marks.len() == limits::TOMBSTONES_MAX / SWEEP_AFTER_TOMBSTONES
-            && self.marks.front().is_some_and(|oldest| tombstone < *oldest)
-    }
-}
-
-/// Tombstones that make a new round of the sweep worth its reads.
-pub(super) const SWEEP_AFTER_TOMBSTONES: usize = 4_096;
-
-/// The part of [`StoreOptions::state_compact_bytes_min`](crate::StoreOptions) that is
-/// written between two rounds at most, so that what lives is known.
-const SWEEP_AFTER_PART: u64 = 4;
-
-/// Openings after which a tombstone is forgotten, however few commits they had.
-const TOMBSTONE_LIVES: u64 = 8;
 
 type Sink = (Arc<dyn CommitSink>, u64);
 
@@ -231,7 +159,7 @@ impl Committer {
     }
 
     fn move_to_fresh(&mut self) -> Result<(), StoreError> {
-        let damage = rebuild::move_to_fresh(&self.shared, self.stamp, self.log_end)?;
+        let damage = fresh::move_to_fresh(&self.shared, self.stamp, self.log_end)?;
         self.displaced = false;
         let mut health = self.shared.health.lock();
         health.rebuilds += 1;
@@ -246,7 +174,7 @@ impl Committer {
     /// Writes the database anew if it takes far more room than what lives in it, as the
     /// last sweep has found.
     fn keep_small(&mut self) {
-        let Some(live) = self.sweep.found.take() else {
+        let Some(live) = self.sweep.take_found() else {
             return;
         };
         let path = self.shared.dir.join("db").join("db");
@@ -255,7 +183,7 @@ impl Committer {
         if bytes <= lean.max(self.shared.compact_bytes_min) || self.shared.queue.lock().closing {
             return;
         }
-        match rebuild::compact(&self.shared, self.stamp, self.log_end) {
+        match fresh::compact(&self.shared, self.stamp, self.log_end) {
             Ok(()) => {
                 tracing::info!(bytes, live, "state: written anew, without what is dead");
                 self.shared.health.lock().compactions += 1;
@@ -365,65 +293,19 @@ impl Committer {
                 }
             }
         }
-        self.sweep_into(&mut writes, &database, stamp)?;
+        let compact_bytes_min = self.shared.compact_bytes_min;
+        self.sweep
+            .go_on(&mut writes, &database, stamp, compact_bytes_min)?;
         let tombstones = writes.tombstones();
         let written_bytes = writes.apply(&database, stamp, self.stamp)?;
         database.sync()?;
         self.shared.disk.wrote(written_bytes as u64);
-        self.sweep.bytes_since += written_bytes as u64;
-        self.newest.note(tombstones, stamp);
+        self.sweep.note(tombstones, written_bytes as u64, stamp);
         self.stamp = stamp;
         if let Some(appended) = logged {
             self.log_end = appended.end();
         }
         self.shared.health.lock().syncs += 1;
-        Ok(())
-    }
-
-    /// Removes tombstones that no salvage needs any more, some with each group.
-    fn sweep_into(
-        &mut self,
-        writes: &mut Writes,
-        database: &Database,
-        stamp: u64,
-    ) -> Result<(), StoreError> {
-        self.sweep.tombstones_since += writes.tombstones();
-        let is_due = self.sweep.tombstones_since >= SWEEP_AFTER_TOMBSTONES
-            || self.sweep.bytes_since > self.shared.compact_bytes_min / SWEEP_AFTER_PART;
-        if !self.sweep.active && !is_due {
-            return Ok(());
-        }
-        if !self.sweep.active {
-            self.sweep = Sweep::default();
-        }
-        let limit = limits::SWEEP_ENTRIES_MIN + 2 * writes.puts.len();
-        let page = database.page(Bound::Excluded(&self.sweep.after), limit, |key| {
-            key.first() == Some(&ENTRY)
-        })?;
-        let ends = page.len() < limit;
-        if let Some((key, _)) = page.last() {
-            self.sweep.after = key.to_vec();
-        }
-        for (key, value) in page {
-            let envelope = Envelope::decode_for(&key, &value);
-            let large = envelope
-                .as_ref()
-                .filter(|envelope| envelope.kind == Kind::Head)
-                .and_then(|envelope| Head::decode(envelope.value))
-                .map_or(0, |head| head.total_bytes);
-            self.sweep.live_bytes += (key.len() + value.len() + large) as u64;
-            let forgotten = envelope.is_some_and(|e| {
-                e.kind == Kind::Tombstone
-                    && (is_forgotten(e.stamp, stamp) || self.newest.forgets(e.stamp))
-            });
-            if forgotten && !writes.puts.contains_key(&key.to_vec()) {
-                writes.removes.push(key.to_vec());
-            }
-        }
-        if ends {
-            self.sweep.active = false;
-            self.sweep.found = Some(self.sweep.live_bytes);
-        }
         Ok(())
     }
 
@@ -455,16 +337,6 @@ impl Committer {
         }
         self.mark_written = Instant::now();
     }
-}
-
-pub(super) fn is_forgotten(tombstone: u64, now: u64) -> bool {
-    let lives = (now >> LIFE_SHIFT) - (tombstone >> LIFE_SHIFT);
-    let commits = if lives == 0 {
-        now - tombstone
-    } else {
-        now & ((1 << LIFE_SHIFT) - 1)
-    };
-    commits > limits::TOMBSTONE_COMMITS || lives > TOMBSTONE_LIVES
 }
 
 /// As much as fits one sled batch. A key that comes again counts once: a terminal

@@ -31,11 +31,13 @@
 mod batch;
 mod committer;
 mod envelope;
+mod fresh;
 mod log;
 mod read;
-mod rebuild;
+mod recovery;
 mod salvage;
 mod seal;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -177,7 +179,7 @@ impl State {
     pub fn open(options: &StoreOptions) -> Result<(Arc<Self>, OpenReport), StoreError> {
         let cipher = key_check::check(options)?;
         let disk = Disk::open(options)?;
-        let (shared, start, report) = rebuild::open(options, disk, cipher)?;
+        let (shared, start, report) = recovery::open(options, disk, cipher)?;
         let shared = Arc::new(shared);
         let committer = committer::spawn(Arc::clone(&shared), start)?;
         let state = Self {

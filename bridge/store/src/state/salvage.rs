@@ -12,7 +12,7 @@ use crate::database::{Database, DatabaseOptions};
 use crate::{StoreError, files, raw_scan};
 
 use super::envelope::{ENTRY, ENVELOPE_BYTES_MAX, Envelope, Head, Kind, MAGIC, PIECE, piece_key};
-use super::rebuild::Filler;
+use super::fresh::Filler;
 use super::value::Value;
 
 type Result<T> = std::result::Result<T, StoreError>;

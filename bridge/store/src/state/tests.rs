@@ -359,7 +359,7 @@ fn g8_only_the_newest_tombstones_are_remembered() {
     assert!(!newest.forgets(2 * each));
 }
 
-use super::committer::{Newest, SWEEP_AFTER_TOMBSTONES, is_forgotten};
+use super::sweep::{Newest, SWEEP_AFTER_TOMBSTONES, is_forgotten};
 
 #[test]
 fn after_an_orderly_close_nothing_is_copied_and_after_a_kill_it_is() {
