@@ -31,7 +31,8 @@ fn is_issued(digits: &[u8]) -> bool {
     }
 }
 
-/// Luhn's formula: of every second digit from the right but the last, twice its value.
+/// Luhn's formula: of every second digit from the right but the last, twice its value
+/// and the sum of the digits of that; ten more or less is the same.
 fn is_checked(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()
@@ -40,7 +41,7 @@ fn is_checked(digits: &[u8]) -> bool {
         .map(
             |(place, digit)| match (place % 2, u32::from(digit - b'0')) {
                 (0, value) => value,
-                (_, value) => value * 2 % 10 + value / 5,
+                (_, value) => value * 2 + value / 5,
             },
         )
         .sum();

@@ -118,6 +118,19 @@ fn keys_are_derived_as_the_format_says() {
 }
 
 #[test]
+fn a_key_is_written_in_the_digits_that_it_is_read_from() {
+    let own = root().key("t", 3, Direction::Down).unwrap();
+    let mut digits = String::new();
+    own.write_hex(&mut digits).unwrap();
+    assert_eq!(digits.len(), 32);
+    let read = Key::from_hex(Direction::Down, 3, &digits).unwrap();
+    assert_eq!(read.expose(), own.expose());
+    assert_eq!((read.direction(), read.generation()), (Direction::Down, 3));
+    assert!(Key::from_hex(Direction::Down, 0, &digits).is_none());
+    assert!(Key::from_hex(Direction::Down, 3, &digits[1..]).is_none());
+}
+
+#[test]
 fn a_root_is_read_from_its_digits() {
     let digits = "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F";
     let read = Root::from_hex(digits).unwrap();
@@ -433,4 +446,21 @@ fn a_refused_message_leaves_nothing_in_the_buffer() {
     assert_eq!(open(&key, "t", &message, &mut into), Err(SealError::Forged));
     // The header may stand there; the content does not.
     assert_eq!(into[6..], [0; RECORD_BYTES_MAX - 6]);
+}
+
+#[test]
+fn what_is_wrong_with_a_seal_is_said() {
+    let generation = SealError::OtherGeneration(7).to_string();
+    assert!(generation.contains('7'), "{generation}");
+    let wire = WireError::WrongType(Field::Body);
+    assert_eq!(SealError::Wire(wire).to_string(), wire.to_string());
+    let said: std::collections::HashSet<String> = [
+        SealError::Open,
+        SealError::Sealed,
+        SealError::OtherDirection,
+        SealError::Forged,
+    ]
+    .map(|error| error.to_string())
+    .into();
+    assert_eq!(said.len(), 4, "{said:?}");
 }
