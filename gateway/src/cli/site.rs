@@ -50,11 +50,7 @@ fn new_root(path: &Path) -> Result<(), Failure> {
     getrandom::fill(&mut *bytes)
         .map_err(|error| format!("no random bytes are to be had ({error}); try again"))?;
     let mut digits = Zeroizing::new(String::with_capacity(2 * ROOT_BYTES + 1));
-    for byte in bytes.iter() {
-        for half in [byte >> 4, byte & 15] {
-            digits.extend(char::from_digit(half.into(), 16));
-        }
-    }
+    Root::new(*bytes).write_hex(&mut *digits)?;
     digits.push('\n');
     let made = OpenOptions::new()
         .write(true)

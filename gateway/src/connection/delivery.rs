@@ -15,7 +15,9 @@ impl Shell {
         let Some(seat) = self.seat.clone() else {
             return;
         };
-        if !self.connection.is_open() {
+        // What can't be written any more waits for the next connection, or goes to
+        // another member of a share.
+        if self.is_unheard || !self.connection.is_open() {
             return;
         }
         let unix_ms = self.broker.now_ms();
