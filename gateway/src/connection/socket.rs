@@ -51,20 +51,25 @@ impl Shell {
             out.clear();
             self.is_unheard = true;
             // However long its input is held back.
-            self.write_deadline
-                .get_or_insert(from_now(self.broker.limits().write_timeout_s));
+            self.limit_write();
             return true;
         };
         if written.any || written.all {
             self.write_deadline = None;
         }
         if !written.all {
-            self.write_deadline
-                .get_or_insert(from_now(self.broker.limits().write_timeout_s));
+            self.limit_write();
         } else if out.capacity() > limits::WRITE_BUFFER_KEPT_BYTES {
             *out = BytesMut::new();
         }
         written.all
+    }
+
+    /// From now on, if it is not limited yet.
+    fn limit_write(&mut self) {
+        let timeout_s = self.broker.limits().write_timeout_s;
+        self.write_deadline
+            .get_or_insert_with(|| Instant::now() + Duration::from_secs(u64::from(timeout_s)));
     }
 
     /// Writes the last bytes (DISCONNECT, CONNACK) for a moment at most.
@@ -80,10 +85,6 @@ impl Shell {
             }
         }
     }
-}
-
-fn from_now(seconds: u32) -> Instant {
-    Instant::now() + Duration::from_secs(u64::from(seconds))
 }
 
 /// Lets a client read why it is closed: closing a socket while it still sends
